@@ -1,0 +1,95 @@
+"""The ``strokelib`` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+from strokelib import __version__
+from strokelib.errors import StrokelibError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="strokelib", description=__import__("strokelib").__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--profile", default="", help="smoke, demo (default) or paper: how long")
+        sub.add_argument("--cohort", default="", help="cohort key (default aisd): on what")
+        sub.add_argument("--data", default=None, help="folder of real scans (default: the embedded data)")
+        sub.add_argument("--seed", type=int, default=0, help="whole number >= 0 (default 0)")
+        return sub
+
+    for name, text in (
+        ("reproduce", "run every notebook that is out of date and collect the figures"),
+        ("plan", "say which notebooks would run, with estimated minutes"),
+    ):
+        sub = add(name, text)
+        sub.add_argument("--only", default="", help="one notebook, or several separated by commas, and what they need")
+        sub.add_argument(
+            "--engine", choices=("papermill", "nbval"), default="papermill", help="execute, or check with nbval"
+        )
+        if name == "reproduce":
+            sub.add_argument("--cores", type=int, default=0, help="notebooks side by side (default: one a core)")
+    add("refresh-notebooks", "write the outputs of the executed copies into the committed notebooks")
+    single = add("run-notebook", "run one notebook alone (Snakemake calls this)")
+    single.add_argument("name", help="e.g. 00_start_here")
+    single.add_argument("--engine", choices=("papermill", "nbval"), default="papermill")
+    single.add_argument("--run", default="single", help="name of the run that this notebook belongs to")
+    return parser
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from strokelib import pipeline, publish, settings
+
+    begun = time.monotonic()
+    chosen = settings.resolve(args.profile, args.cohort, args.seed, args.data)
+    records = pipeline.reproduce(chosen, only=args.only, engine=args.engine, cores=args.cores)
+    ran, minutes = sum(r["ran"] for r in records), (time.monotonic() - begun) / 60
+    print("\n" + publish.report(records) + "\n")
+    if args.engine == "nbval":
+        print(f"notebooks checked: {len(records)} passed, 0 failed ({ran} run now, {minutes:.1f} min)")
+        return 0
+    publish.copy_figures(chosen)
+    folder = chosen.figures if pipeline.default_settings(chosen) else chosen.work / "figures"
+    made = sum(len(r["artefacts"]) for r in records)
+    print(f"figures and tables: {os.path.relpath(folder)}/")
+    print(f"reproduced: {len(records)} notebooks ({ran} run now), {made} artefacts, 0 failed, {minutes:.1f} min")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit status (0 good, 1 a known problem, 2 wrong usage)."""
+    args = _parser().parse_args(argv)
+    from strokelib import pipeline, processes, publish, settings
+
+    try:
+        if args.command == "reproduce":
+            if os.environ.get("STROKELIB_END_WITH_PARENT"):
+                chosen = settings.resolve(args.profile, args.cohort, args.seed, args.data)
+                processes.end_with_parent(pipeline.mark_of(chosen))
+            return _reproduce(args)
+        chosen = settings.resolve(args.profile, args.cohort, args.seed, args.data)
+        if args.command == "plan":
+            print(pipeline.plan_text(chosen, args.only, args.engine))
+        elif args.command == "refresh-notebooks":
+            changed = publish.refresh_notebooks(chosen)
+            print(f"refreshed: {', '.join(changed) or 'nothing, all are up to date'}")
+        elif args.command == "run-notebook":
+            result = pipeline.run_step(args.name, chosen, engine=args.engine, run=args.run)
+            return 0 if result.ok else 1
+    except StrokelibError as error:
+        print(f"strokelib: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstrokelib: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

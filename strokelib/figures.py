@@ -1,0 +1,126 @@
+"""Figures that belong to no single paper: the first result of notebook 00 and the scoreboard's tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from strokelib import plotting
+
+WIDTH_IN = 7.2
+
+
+@dataclass(frozen=True)
+class SlicePicture:
+    """One axial slice and what is drawn on it.
+
+    Args:
+        image_hu: (H, W) in HU, LPS order.
+        spacing_yx: (dy, dx) in mm.
+        title: Stands above it.
+        truth: (H, W) bool, outlined in orange.
+        predicted: (H, W) bool, outlined in blue.
+        probability: (H, W) in [0, 1]; drawn instead of the image.
+        midline: Draw the middle column, which is the mid-sagittal plane of an aligned head.
+    """
+
+    image_hu: np.ndarray
+    spacing_yx: tuple[float, float]
+    title: str
+    truth: np.ndarray | None = None
+    predicted: np.ndarray | None = None
+    probability: np.ndarray | None = None
+    midline: bool = False
+
+
+def _draw(ax: plt.Axes, picture: SlicePicture) -> None:
+    if picture.probability is None:
+        plotting.ct_slice(ax, picture.image_hu, spacing_yx=picture.spacing_yx)
+    else:
+        plotting.value_map(ax, picture.probability, spacing_yx=picture.spacing_yx, limits=(0, 1), cmap="magma")
+    if picture.truth is not None:
+        plotting.outline(ax, picture.truth, plotting.TRUTH_COLOUR)
+    if picture.predicted is not None:
+        plotting.outline(ax, picture.predicted, plotting.PREDICTION_COLOUR, style="-")
+    if picture.midline:
+        height, width = picture.image_hu.shape
+        plotting.midline(ax, ((width - 1) / 2, 0), ((width - 1) / 2, height - 1))
+    ax.set_title(picture.title)
+
+
+def slice_row(pictures: Sequence[SlicePicture], *, height_in: float = 2.2) -> Figure:
+    """Slices side by side, as wide as a page."""
+    figure, axes = plt.subplots(1, len(pictures), figsize=(WIDTH_IN, height_in), layout="constrained", squeeze=False)
+    for ax, picture in zip(axes[0], pictures, strict=True):
+        _draw(ax, picture)
+    return figure
+
+
+def first_result(
+    real: Sequence[SlicePicture],
+    embedded: Sequence[SlicePicture],
+    scores: pd.DataFrame,
+    intervals: Mapping[str, tuple[float, float, float]],
+    order: Sequence[str],
+    volumes_ml: tuple[np.ndarray, np.ndarray],
+) -> Figure:
+    """A real head CT from scanner to network input (A), an embedded head and its segmentation (B), scores (C), volumes (D).
+
+    Args:
+        real: Four slices.
+        embedded: Four slices.
+        scores: Columns ``method`` and ``value`` (Dice), one row a case and method.
+        intervals: Method -> (mean, low, high).
+        order: Methods from top to bottom.
+        volumes_ml: Reference and predicted volumes in mL.
+    """
+    figure = plt.figure(figsize=(WIDTH_IN, 7.0), layout="constrained")
+    rows = figure.subfigures(3, 1, height_ratios=(1, 1, 1.02))
+    for row, letter, pictures in ((rows[0], "A", real), (rows[1], "B", embedded)):
+        axes = row.subplots(1, len(pictures))
+        for ax, picture in zip(axes, pictures, strict=True):
+            _draw(ax, picture)
+        plotting.panel_letter(axes[0], letter)
+    rows[1].legend(
+        handles=[
+            Line2D([], [], color=plotting.TRUTH_COLOUR, label="reference"),
+            Line2D([], [], color=plotting.PREDICTION_COLOUR, label="prediction"),
+        ],
+        loc="lower center",
+        ncols=2,
+        frameon=False,
+        bbox_to_anchor=(0.5, -0.03),
+    )
+    left, right = rows[2].subplots(1, 2, width_ratios=(1.75, 1))
+    plotting.scores_by_method(left, scores, intervals, order=order, label="Dice per scan (dot: mean, bar: 95 % CI)")
+    plotting.volumes(right, *volumes_ml)
+    plotting.panel_letter(left, "C")
+    plotting.panel_letter(right, "D")
+    return figure
+
+
+def scoreboard_tiles(board: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
+    """All tables and figures of the papers as tiles, coloured by status.
+
+    Args:
+        board: As :func:`strokelib.tables.scoreboard` makes it.
+        titles: Paper key -> row label, in order.
+    """
+    short = board["artefact"].str.replace("Table ", "T ").str.replace("Figure ", "F ")
+    tiles = {
+        title: list(zip(short[board["paper"] == paper], board["status"][board["paper"] == paper], strict=True))
+        for paper, title in titles.items()
+    }
+    figure, ax = plt.subplots(figsize=(WIDTH_IN, 2.0), layout="constrained")
+    plotting.status_tiles(ax, tiles)
+    present = [s for s in plotting.STATUS_COLOURS if s in set(board["status"])]
+    handles = [Patch(facecolor=plotting.STATUS_COLOURS[s], edgecolor="0.5", label=s) for s in present]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
