@@ -1,0 +1,1 @@
+"""Data: shipped real parts, embedded cohorts, reading, preparation and loading."""

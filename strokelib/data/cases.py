@@ -1,0 +1,127 @@
+"""Volumes and cases: the two types every reader makes and every method takes.
+
+Arrays are (D, H, W) = (z, y, x) in LPS order: the last axis runs to the patient's Left, the middle one to Posterior, the first one
+to Superior. ``imshow(volume.array[z])`` is then the radiological picture: nose up, the patient's right at the image's left.
+Spacing is (dz, dy, dx) in mm. ``affine`` maps the index (x, y, z, 1) to millimetres in NIfTI's RAS frame.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from strokelib.errors import DataError
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3-D image on a regular grid.
+
+    Args:
+        array: (D, H, W), any dtype; HU for CT.
+        affine: (4, 4) float64, index (x, y, z, 1) to RAS millimetres.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """(dz, dy, dx) in mm."""
+        dx, dy, dz = (float(v) for v in np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+        return dz, dy, dx
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in mL."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    def with_array(self, array: np.ndarray) -> Volume:
+        """The same grid with another array of the same shape."""
+        if array.shape != self.array.shape:
+            raise DataError(
+                "array", found=f"shape {array.shape}", wanted=f"shape {self.array.shape}", next_step="resample it first"
+            )
+        return Volume(array, self.affine)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan of one patient.
+
+    Args:
+        id: Name of the case, unique in its cohort, e.g. ``aisd-0001``.
+        patient: Name of the patient; splits are by patient.
+        cohort: Key of the cohort.
+        split: ``train``, ``val`` or ``test``.
+        image: CT in HU.
+        lesion: (D, H, W) bool on the image's grid, or None where there is no reference.
+        brain: (D, H, W) bool, or None.
+        truth: Further arrays on the image's grid that only an embedded case knows (``tissue``, ``infarct_hu``, ...).
+        facts: Plain values (age, sex, nihss, onset_hours, anatomy, pose, ...); missing stays None.
+        embedded: True where the case was rendered, False where it was scanned.
+    """
+
+    id: str
+    patient: str
+    cohort: str
+    split: str
+    image: Volume
+    lesion: np.ndarray | None = None
+    brain: np.ndarray | None = None
+    truth: dict[str, np.ndarray] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    embedded: bool = False
+
+    @property
+    def lesion_ml(self) -> float:
+        """Volume of the reference lesion in mL (NaN where there is no reference)."""
+        return float("nan") if self.lesion is None else float(self.lesion.sum()) * self.image.voxel_ml
+
+
+def save_case(case: Case, path: str | os.PathLike) -> Path:
+    """Write a case as one safetensors file, atomically (temporary file in the same folder, then rename)."""
+    path = Path(path)
+    arrays = {"image": case.image.array, "affine": case.image.affine.astype(np.float64)}
+    arrays |= {name: value for name, value in (("lesion", case.lesion), ("brain", case.brain)) if value is not None}
+    arrays |= {f"truth.{name}": value for name, value in case.truth.items()}
+    plain = {f.name: getattr(case, f.name) for f in dataclasses.fields(case)}
+    header = {k: plain[k] for k in ("id", "patient", "cohort", "split", "facts", "embedded")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, name, {"case": json.dumps(header)})
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return path
+
+
+def load_case(path: str | os.PathLike) -> Case:
+    """Read a case that :func:`save_case` wrote.
+
+    Raises:
+        DataError: The file is missing, cut short or was not written by strokelib.
+    """
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            header = json.loads((file.metadata() or {})["case"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except Exception as error:
+        raise DataError(
+            path, found=f"{type(error).__name__}: {error}", wanted="a case written by strokelib", next_step="delete it and prepare it again"
+        ) from error
+    image = Volume(arrays.pop("image"), arrays.pop("affine"))
+    lesion, brain = arrays.pop("lesion", None), arrays.pop("brain", None)
+    truth = {name.removeprefix("truth."): value for name, value in arrays.items()}
+    return Case(image=image, lesion=lesion, brain=brain, truth=truth, **header)
