@@ -1,8 +1,9 @@
 """Volumes and cases: the two types every reader makes and every method takes.
 
-Arrays are (D, H, W) = (z, y, x) in LPS order: the last axis runs to the patient's Left, the middle one to Posterior, the first one
-to Superior. ``imshow(volume.array[z])`` is then the radiological picture: nose up, the patient's right at the image's left.
-Spacing is (dz, dy, dx) in mm. ``affine`` maps the index (x, y, z, 1) to millimetres in NIfTI's RAS frame.
+Arrays are (D, H, W) = (z, y, x) in LPS order: the last axis runs to the patient's Left, the middle one to Posterior,
+the first one to Superior. ``imshow(volume.array[z])`` is then the radiological picture: nose up, the patient's right
+at the image's left. Spacing is (dz, dy, dx) in mm. ``affine`` maps the index (x, y, z, 1) to millimetres in NIfTI's
+RAS frame.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from strokelib.errors import DataError
+from strokelib.repro import atomic_path
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,8 @@ def save_case(case: Case, path: str | os.PathLike) -> Path:
     arrays |= {f"truth.{name}": value for name, value in case.truth.items()}
     plain = {f.name: getattr(case, f.name) for f in dataclasses.fields(case)}
     header = {k: plain[k] for k in ("id", "patient", "cohort", "split", "facts", "embedded")}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    try:
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, name, {"case": json.dumps(header)})
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, {"case": json.dumps(header)})
     return path
 
 
@@ -118,9 +113,8 @@ def load_case(path: str | os.PathLike) -> Case:
             header = json.loads((file.metadata() or {})["case"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except Exception as error:
-        raise DataError(
-            path, found=f"{type(error).__name__}: {error}", wanted="a case written by strokelib", next_step="delete it and prepare it again"
-        ) from error
+        found, step = f"{type(error).__name__}: {error}", "delete it and prepare it again"
+        raise DataError(path, found=found, wanted="a case written by strokelib", next_step=step) from error
     image = Volume(arrays.pop("image"), arrays.pop("affine"))
     lesion, brain = arrays.pop("lesion", None), arrays.pop("brain", None)
     truth = {name.removeprefix("truth."): value for name, value in arrays.items()}

@@ -1,0 +1,241 @@
+"""One head of anatomy A: its random parameters, and the smooth maps ("levels") that its tissue is thresholded from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from strokelib.data.phantom.atlas import LATTICE, Maps, maps
+from strokelib.data.phantom.fields import Lattice, generator, smooth_field
+from strokelib.data.phantom.knobs import KNOBS
+
+CENTRE_MM = (0.0, -18.0, 8.0)
+BRAIN = Lattice(corner=(74.0, 76.0, -72.0), step=2.0, shape=(79, 95, 75))
+PINEAL_MM, PLEXUS_MM, PALLIDUM_MM = (0.0, -27.0, 4.0), (24.0, -41.0, 9.0), (18.0, -3.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Head:
+    """All that is random about one head; its fields follow from ``seed``.
+
+    Args:
+        seed: Seed of the random fields.
+        age: Age in years that the head shows; drawn where the patient's own is missing.
+        size: Factor along x, y, z against the standard brain.
+        torque_mm: Opposite shift of the two halves along y.
+        ventricle_mm: Outward shift of the ventricles' wall, (right, left).
+        sulcus_mm: Half-width of the sulci at the surface.
+        rim_mm: Width of the fluid below the inner table.
+        cistern_log: Widening of fissures and cisterns.
+        skull_mm: Thickness of the vault.
+        scalp_mm: Thickness of the scalp.
+        white_change: Loss of density about the ventricles, 0 to 1.
+        density_hu: Shift of all brain tissue.
+        calcium_mm: Radii of pineal body, right and left plexus, both pallida and thickness of a calcified falx; 0 is
+            none.
+        chronic: Old infarcts: centre x, y, z (standard mm) and radius in mm.
+    """
+
+    seed: int
+    age: float
+    size: tuple[float, float, float]
+    torque_mm: float
+    ventricle_mm: tuple[float, float]
+    sulcus_mm: float
+    rim_mm: float
+    cistern_log: float
+    skull_mm: float
+    scalp_mm: float
+    white_change: float
+    density_hu: float
+    calcium_mm: tuple[float, float, float, float, float]
+    chronic: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Smooth maps of one head, to be sampled at points of the standard frame.
+
+    Args:
+        brain: (6, D, H, W) on :data:`BRAIN`: fluid (mm, positive in ventricles and cisterns), distance to the next
+            sulcus' sheet (mm), half-width of the sulci (mm), grey over white (log), added HU, half-width of the falx
+            (mm).
+        outside: (5, D, H, W) on the atlas' lattice: depth (mm), skin (mm), thickness of the vault (mm), template bone
+            (log of its share over the rest), muscle (0 to 1; below 0 air).
+        rim_mm: Width of the fluid below the inner table.
+        calcium: Points (x, y, z, radius) in standard mm.
+        chronic: Old infarcts (x, y, z, radius) in standard mm.
+    """
+
+    brain: torch.Tensor
+    outside: torch.Tensor
+    rim_mm: float
+    calcium: tuple[tuple[float, float, float, float], ...]
+    chronic: tuple[tuple[float, float, float, float], ...]
+
+
+def draw_head(seed: int, age: float | None = None, sex: str | None = None, prior_stroke: bool | None = None) -> Head:
+    """Draw a head; what is unknown of the patient is drawn as well.
+
+    Args:
+        seed: Seed of the case.
+        age: Years, or None.
+        sex: ``M``, ``F`` or None.
+        prior_stroke: Whether the patient had a stroke before; None counts as no.
+    """
+    k, rng = KNOBS, generator(seed, "head")
+    drawn_age = float(np.clip(rng.normal(k.age_mean, k.age_sd), 18, 95))
+    drawn_sex = "M" if rng.random() < 0.5 else "F"
+    age = drawn_age if age is None or np.isnan(age) else float(age)
+    decades = (age - 65.0) / 10.0
+    overall = (k.size_male if (sex or drawn_sex) == "M" else -k.size_male) + rng.normal(0, k.size_sd)
+    size = tuple(float(np.clip(1 + overall + d, 0.93, 1.07)) for d in rng.normal(0, 0.5 * k.size_sd, 3))
+    both = k.ventricle_mm_at_65 + k.ventricle_mm_per_decade * decades + rng.normal(0, k.ventricle_sd_mm)
+    sides = rng.normal(0, k.ventricle_side_sd_mm, 2)
+    atrophy = rng.normal()
+    old = 1 / (1 + np.exp(-(age - k.old_age) / k.old_age_spread))
+    calcified = rng.random(4) < _calcified_shares(old)
+    radii = rng.uniform(1.2, 2.8, 3)
+    count = int(bool(prior_stroke)) + int(rng.random() < k.silent_stroke_share * old)
+    chronic = []
+    for _ in range(count):
+        angle, height, side = rng.uniform(0, 2 * np.pi), rng.uniform(-10, 45), rng.choice((-1.0, 1.0))
+        x = side * (16 + 26 * abs(np.cos(angle)))
+        chronic.append(
+            (
+                float(x),
+                float(-20 + 42 * np.sin(angle)),
+                float(height),
+                float(rng.uniform(k.chronic_radius_min_mm, k.chronic_radius_max_mm)),
+            )
+        )
+    return Head(
+        seed=seed,
+        age=age,
+        size=size,
+        torque_mm=float(rng.normal(0.5 * k.torque_mm, 0.5 * k.torque_mm)),
+        ventricle_mm=tuple(float(np.clip(both + s, -3.0, 4.0)) for s in sides),
+        sulcus_mm=float(k.sulcus_mm_at_65 + k.sulcus_mm_per_decade * decades + k.sulcus_sd_mm * atrophy),
+        rim_mm=float(np.clip(k.rim_mm_at_65 + k.rim_mm_per_decade * decades + 0.5 * atrophy, 0.4, 5.0)),
+        cistern_log=float(k.cistern_log_at_65 + k.cistern_log_per_decade * decades + 0.15 * atrophy),
+        skull_mm=float(np.clip(rng.normal(k.skull_mm, k.skull_sd_mm), 4.0, 10.0)),
+        scalp_mm=float(np.clip(rng.normal(k.scalp_mm, k.scalp_sd_mm), 3.0, 9.0)),
+        white_change=float(np.clip(old * rng.gamma(k.white_change_shape, k.white_change_scale), 0, 1)),
+        density_hu=float(rng.normal(0, k.head_hu_sd)),
+        calcium_mm=(
+            float(calcified[0] * radii[0]),
+            float(calcified[1] * radii[1]),
+            float(calcified[1] * radii[2]),
+            float(calcified[2] * radii[1]),
+            float(calcified[3] * rng.uniform(0.3, 0.8)),
+        ),
+        chronic=tuple(chronic),
+    )
+
+
+def _calcified_shares(old: float) -> np.ndarray:
+    """Probability that pineal body, plexus, pallidum and falx are calcified; ``old`` is 0 to 1."""
+    k = KNOBS
+    extra = k.calcified_old_extra * old
+    base = (k.calcified_pineal_share, k.calcified_plexus_share, 0.0, k.calcified_falx_share)
+    return np.array(base) + np.array((extra, extra, k.calcified_pallidum_old_share * old, 0.5 * extra))
+
+
+def _crop(volume: torch.Tensor) -> torch.Tensor:
+    """The part of a map on the atlas' lattice that :data:`BRAIN` covers."""
+    start = [round((a - b) / 2.0) for a, b in zip(LATTICE.corner, BRAIN.corner, strict=True)]
+    depth, height, width = BRAIN.shape
+    return volume[-start[2] : depth - start[2], start[1] : start[1] + height, start[0] : start[0] + width]
+
+
+@lru_cache(maxsize=1)
+def _radial_points() -> tuple[torch.Tensor, torch.Tensor]:
+    """Voxels of :data:`BRAIN` in the skull, and the point (3, N) whose folding pattern each shows: folds run
+    inwards."""
+    within = (_crop(maps().depth) > -4.0).reshape(-1)
+    x, y, z = (a.expand(BRAIN.shape).reshape(-1) for a in BRAIN.axes())
+    offset = torch.stack((x, y + 18.0, z - 8.0))
+    radius = torch.sqrt((offset[0] / 66) ** 2 + (offset[1] / 84) ** 2 + (offset[2] / 70) ** 2).clamp_min(0.15)
+    points = offset * radius.pow(-0.55) + torch.tensor([[0.0], [-18.0], [8.0]])
+    return within, points[:, within].contiguous()
+
+
+def _folds(head: Head, m: Maps) -> tuple[torch.Tensor, torch.Tensor]:
+    """Signed distance to the sheets that the sulci follow, and the sulci's half-width, both in mm."""
+    k, rng = KNOBS, generator(head.seed, "folds")
+    pattern = smooth_field(rng, BRAIN, k.sulcus_spacing_mm, asymmetric=k.sulcus_asymmetric_share, band=True)
+    within, points = _radial_points()
+    pattern.view(-1)[within] = BRAIN.sample(pattern[None], points)[0]
+    slope = torch.stack(torch.gradient(pattern, spacing=BRAIN.step)).pow(2).sum(0).sqrt()
+    distance = pattern / slope.clamp_min(float(0.6 * slope.mean()))
+    share = {"asymmetric": k.asymmetric_share}
+    width = head.sulcus_mm * (1 + 0.6 * smooth_field(rng, BRAIN, 18.0, **share))
+    reach = k.sulcus_depth_mm * (1 + 0.3 * smooth_field(rng, BRAIN, 16.0, **share))
+    depth = _crop(m.depth)
+    taper = 1.15 - (depth - head.rim_mm) / reach
+    return distance, width * taper.clamp(-1.0, 1.0) - 4.0 * (1 - _crop(m.cortical)) - 0.5 * _crop(m.base)
+
+
+def build(head: Head, swelling: torch.Tensor | None = None) -> Levels:
+    """The levels of a head.
+
+    Args:
+        head: Its parameters.
+        swelling: (D, H, W) on :data:`BRAIN`, mm by which fluid spaces are narrowed by a swollen infarct, or None.
+    """
+    k, m = KNOBS, maps()
+    x, y, z = BRAIN.axes()
+    share = {"asymmetric": k.asymmetric_share}
+    distance, half_width = _folds(head, m)
+    rng = generator(head.seed, "tissue")
+    right, left = head.ventricle_mm
+    side = 0.5 * (1 + torch.tanh(x / 6.0))
+    ventricle = _crop(m.ventricle) + side * right + (1 - side) * left
+    cistern = k.cistern_mm_per_log * (_crop(m.csf) + head.cistern_log + 0.35 * smooth_field(rng, BRAIN, 14.0, **share))
+    squeeze = 0.0 if swelling is None else swelling
+    half_width = half_width - squeeze
+    fluid = torch.maximum(ventricle, cistern) - squeeze
+    gyral = (k.cortex_mm - (distance.abs() - half_width.clamp_min(0.0))).clamp(-4.0, 4.0)
+    cortical = _crop(m.cortical) * (1 - 0.7 * _crop(m.base)) * (1 - ((_crop(m.depth) - 20.0) / 12.0).clamp(0, 1))
+    grey = 1.3 * _crop(m.grey) + 0.55 * gyral * cortical - 0.3 + 0.5 * smooth_field(rng, BRAIN, 8.0)
+    added = head.density_hu + k.density_sd_hu * smooth_field(rng, BRAIN, k.density_spacing_mm, **share)
+    near = torch.exp(-(-_crop(m.ventricle)).clamp_min(0.0) / k.white_change_reach_mm)
+    patchy = (0.8 + 0.6 * smooth_field(rng, BRAIN, 12.0, **share)).clamp(0.0, 1.8)
+    added = added - k.white_change_hu * head.white_change * near * patchy * (1 - _crop(m.deep))
+    added = added + k.deep_grey_extra_hu * _crop(m.deep)
+    above_callosum = torch.sqrt(((y + 18) / 52) ** 2 + ((z - 2) / 30) ** 2)
+    falx = k.falx_half_mm * ((above_callosum - 1.0) * 4.0).clamp(-4, 1) + 0.0 * x + 0.5 * head.calcium_mm[4]
+    brain = torch.stack((fluid, distance, half_width, grey, added, falx - 8.0 * (z < -4)))
+    return Levels(brain, _outside(head, m), head.rim_mm, _calcium(head), head.chronic)
+
+
+def _calcium(head: Head) -> tuple[tuple[float, float, float, float], ...]:
+    pineal, right, left, pallidum, _ = head.calcium_mm
+    (px, py, pz), (bx, by, bz) = PLEXUS_MM, PALLIDUM_MM
+    spots = (
+        (*PINEAL_MM, pineal),
+        (px, py, pz, right),
+        (-px, py, pz, left),
+        (bx, by, bz, pallidum),
+        (-bx, by, bz, pallidum),
+    )
+    return tuple(s for s in spots if s[3] > 0)
+
+
+def _outside(head: Head, m: Maps) -> torch.Tensor:
+    """Levels of skull and scalp on the atlas' lattice."""
+    k, rng = KNOBS, generator(head.seed, "skull")
+    x, y, z = LATTICE.axes()
+    temporal = torch.exp(-(((z + 12) / 30) ** 2) - ((y + 8) / 40) ** 2) * torch.sigmoid((x.abs() - 45) / 3)
+    uneven = smooth_field(rng, LATTICE, 32.0, asymmetric=k.skull_asymmetric_share)
+    thickness = head.skull_mm * (1 - 0.45 * temporal) + 0.8 * uneven
+    thickness = thickness.clamp_min(2.0) * (1 - m.base) - 3.0 * m.base
+    scalp = head.scalp_mm + 4.0 * temporal - 0.4 * uneven
+    skin = (1 - m.base) * (thickness + scalp + m.depth) + m.base * m.skin
+    bone = ((m.template - 160.0) / 40.0).clamp(-4.0, 4.0) - 8.0 * (1 - m.base)
+    air = torch.sigmoid((-300.0 - m.template) / 60.0) * m.base
+    muscle = (temporal + m.base).clamp(0, 1) - 2.0 * air
+    return torch.stack((m.depth, skin, thickness, bone, muscle))

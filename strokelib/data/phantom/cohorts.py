@@ -1,0 +1,172 @@
+"""The embedded cohorts: keep rendered cases on disk, load a split.
+
+A case is rendered once for all profiles into ``runs/cases/<cohort>/<grid>-v<VERSION>/<case>.safetensors``. Several
+processes may ask for the same cases at the same time: each case is rendered by one of them, and a killed run goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import overload
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+
+from strokelib import settings
+from strokelib.data.cases import Case, load_case, save_case
+from strokelib.data.phantom.embedded import GRIDS, VERSION, checked, checked_cohort, render, render_pair, rows, stripped
+from strokelib.settings import Profile
+
+__all__ = [
+    "COUNTS",
+    "GRIDS",
+    "VERSION",
+    "CaseFiles",
+    "case_ids",
+    "ensure_rendered",
+    "load",
+    "render",
+    "render_pair",
+    "stripped",
+]
+HEADS_A_WORKER = 16
+COUNTS = {
+    Profile.SMOKE: {"train": 8, "val": 4, "test": 6},
+    Profile.DEMO: {"train": 240, "val": 40, "test": 52},
+    Profile.PAPER: {"train": 295, "val": 50, "test": 52},
+}
+
+
+class CaseFiles(Sequence[Case]):
+    """Rendered cases in a folder, read from disk when they are asked for.
+
+    Args:
+        folder: Where the files lie.
+        ids: Names of the cases, in order.
+    """
+
+    def __init__(self, folder: Path, ids: Sequence[str]) -> None:
+        self.folder, self.ids = folder, tuple(ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Case: ...
+    @overload
+    def __getitem__(self, index: slice) -> CaseFiles: ...
+    def __getitem__(self, index: int | slice) -> Case | CaseFiles:
+        if isinstance(index, slice):
+            return CaseFiles(self.folder, self.ids[index])
+        return load_case(self.path(self.ids[index]))
+
+    def path(self, case_id: str) -> Path:
+        """The file of a case."""
+        return self.folder / f"{case_id}.safetensors"
+
+
+def case_ids(cohort: str, split: str, profile: Profile | str) -> tuple[str, ...]:
+    """Names of the cases of a split that a profile uses: the first of the committed list.
+
+    Raises:
+        ParameterError: Unknown cohort, split or profile.
+    """
+    checked_cohort(cohort)
+    profile = Profile(checked("profile", str(profile), [p.value for p in Profile], "give one of these profiles"))
+    count = COUNTS[profile][checked("split", split, COUNTS[profile], "give one of these splits")]
+    return tuple(name for name, (_, part) in rows(cohort, settings.manifests_dir()).items() if part == split)[:count]
+
+
+def load(
+    cohort: str,
+    split: str,
+    profile: Profile | str,
+    *,
+    root: Path | None = None,
+    limit: int | None = None,
+    grid: str = "prepared",
+    progress: bool = False,
+) -> CaseFiles:
+    """The cases of a split, rendered where they are not on disk yet.
+
+    Args:
+        cohort: Key of an embedded cohort.
+        split: ``train``, ``val`` or ``test``.
+        profile: ``smoke``, ``demo`` or ``paper``: how many cases.
+        root: Folder of the runs, or None for :func:`strokelib.settings.runs_dir`.
+        limit: At most so many cases.
+        grid: ``prepared`` or ``native``.
+        progress: Show a progress bar while rendering.
+
+    Returns:
+        A sequence that reads a case from disk when it is asked for.
+
+    Raises:
+        ParameterError: Unknown cohort, split, profile or grid; nothing falls back silently.
+    """
+    checked("grid", grid, GRIDS, "give one of these grids")
+    folder = Path(root or settings.runs_dir()) / "cases" / cohort / f"{grid}-v{VERSION}"
+    cases = CaseFiles(folder, case_ids(cohort, split, profile)[:limit])
+    ensure_rendered(cases, grid, progress=progress)
+    return cases
+
+
+def ensure_rendered(cases: CaseFiles, grid: str, *, progress: bool = False, workers: int = 0) -> None:
+    """Render what is missing or damaged; cases that another process is rendering are waited for at the end.
+
+    Args:
+        cases: The cases wanted.
+        grid: ``prepared`` or ``native``.
+        progress: Show a progress bar.
+        workers: Processes that render side by side; 0 for one a core where there is enough to do, at most eight.
+    """
+    from tqdm import tqdm
+
+    pending = [name for name in cases.ids if not is_whole(cases.path(name))]
+    workers = workers or min(8, os.cpu_count() or 1, 1 + len(pending) // HEADS_A_WORKER)
+    label = f"rendering {cases.folder.parent.name}"
+    with tqdm(total=len(pending), desc=label, unit="head", disable=not (progress and pending)) as bar:
+        if workers > 1 and pending:
+            with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+                jobs = [pool.submit(_render_once, name, grid, cases.path(name), -1) for name in pending]
+                for job in as_completed(jobs):
+                    job.result()
+                    bar.update()
+            return
+        for patience in (0, -1):
+            busy = []
+            for name in pending:
+                try:
+                    _render_once(name, grid, cases.path(name), patience)
+                    bar.update()
+                except Timeout:
+                    busy.append(name)
+            pending = busy
+
+
+def _render_once(case_id: str, grid: str, path: Path, patience: int) -> None:
+    """Render a case unless it is there; where another process is at work raise Timeout (patience 0) or wait (-1)."""
+    locks = path.parent / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"{case_id}.lock", timeout=patience):
+        if is_whole(path):
+            return
+        for left_by_a_kill in path.parent.glob(f".{path.stem}.*.tmp{path.suffix}"):
+            left_by_a_kill.unlink()
+        save_case(render(case_id, grid), path)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a case's file is there with all its bytes (the header is read, the arrays are not)."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return "case" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False

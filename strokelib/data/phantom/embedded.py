@@ -1,0 +1,176 @@
+"""One embedded case: everything that follows from its name, rendered with or without its infarct."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from strokelib import manifest, settings
+from strokelib.data import shipped
+from strokelib.data.cases import Case, Volume
+from strokelib.data.phantom.anatomy import Head, draw_head
+from strokelib.data.phantom.fields import case_seed, one_thread
+from strokelib.data.phantom.infarcts import Infarct, draw_infarct
+from strokelib.data.phantom.render import render_scene, world_to_standard
+from strokelib.data.phantom.scanner import Pose, draw_pose
+from strokelib.data.phantom.scanner import grid as make_grid
+from strokelib.errors import DataError, ParameterError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+GRIDS = ("prepared", "native")
+AIR_HU = -1000
+
+
+def checked(name: str, value: str, allowed: Iterable[str], next_step: str) -> str:
+    """The value where it is allowed, or a ParameterError."""
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise ParameterError(name, found=repr(value), wanted=" or ".join(allowed), next_step=next_step)
+    return value
+
+
+def checked_cohort(cohort: str) -> str:
+    """The key of a cohort that is built, or a ParameterError."""
+    step = "give one of the embedded cohorts; the others are not built yet"
+    return checked("embedded cohort", cohort, settings.AVAILABLE_COHORTS, step)
+
+
+@cache
+def rows(cohort: str, manifests: Path) -> dict[str, tuple[str, str]]:
+    """Patient and split of each case in the committed list."""
+    return {row.case: (row.patient, row.split) for row in manifest.split(cohort).itertuples()}
+
+
+def _row(case_id: str) -> tuple[str, str, str]:
+    """Cohort, patient and split of a case."""
+    cohort = checked_cohort(case_id.rpartition("-")[0])
+    listed = rows(cohort, settings.manifests_dir())
+    if case_id not in listed:
+        step = f"data_manifests/splits/{cohort}.csv lists the cases"
+        raise ParameterError(
+            "case", found=repr(case_id), wanted=f"one of {len(listed)} cases of {cohort}", next_step=step
+        )
+    return cohort, *listed[case_id]
+
+
+def _covariates(patient: str) -> dict[str, Any]:
+    """The patient's own age, sex, NIHSS and prior stroke; missing is None, the top class ``89+`` counts as 89."""
+    row = _participants(settings.manifests_dir()).loc[patient]
+    known = {name: None if row[name] != row[name] else row[name] for name in ("age", "sex", "nihss", "prior_stroke")}
+    age, nihss, prior = known["age"], known["nihss"], known["prior_stroke"]
+    return {
+        "age": None if age is None else float(str(age).rstrip("+")),
+        "sex": known["sex"],
+        "nihss": None if nihss is None else int(nihss),
+        "prior_stroke": None if prior is None else bool(prior),
+    }
+
+
+@cache
+def _participants(manifests: Path) -> pd.DataFrame:
+    return shipped.participants()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a case is rendered from."""
+
+    id: str
+    cohort: str
+    patient: str
+    split: str
+    covariates: dict[str, Any]
+    head: Head
+    infarct: Infarct
+    pose: Pose
+
+
+def plan(case_id: str) -> Plan:
+    """Draw the head, the infarct's course and the pose of a case; all follow from its name.
+
+    Raises:
+        ParameterError: Unknown cohort or case.
+    """
+    cohort, patient, split = _row(case_id)
+    known, seed = _covariates(patient), case_seed(case_id)
+    head = draw_head(seed, known["age"], known["sex"], known["prior_stroke"])
+    return Plan(
+        case_id, cohort, patient, split, known, head, draw_infarct(seed, patient), draw_pose(seed, head.size[1])
+    )
+
+
+def render(case_id: str, grid: str = "prepared") -> Case:
+    """Render one case; the same name gives the same bytes on one machine and one set of package versions.
+
+    Args:
+        case_id: Such as ``aisd-0001``.
+        grid: ``prepared`` (30 x 112 x 96 voxels of 5 x 2 x 2 mm) or ``native`` (512 x 512, 5 mm slices, gantry tilt).
+
+    Returns:
+        The case with ``truth`` ``tissue`` (index into ``painting.TISSUES``) and ``infarct_hu`` (the painted change in
+        HU, 0 or below). The skull is in the image.
+    """
+    checked("grid", grid, GRIDS, "give one of these grids")
+    with one_thread():
+        return _case(plan(case_id), grid, with_infarct=True)
+
+
+def render_pair(case_id: str, grid: str = "prepared") -> tuple[Case, Case]:
+    """The same head, pose and noise with and without its infarct: the difference of their asymmetries is pathological.
+
+    Returns:
+        The case with the infarct (and its swelling), and the case without, whose lesion is empty.
+    """
+    checked("grid", grid, GRIDS, "give one of these grids")
+    with one_thread():
+        planned = plan(case_id)
+        return _case(planned, grid, with_infarct=True), _case(planned, grid, with_infarct=False)
+
+
+def _case(planned: Plan, grid: str, *, with_infarct: bool) -> Case:
+    pose, infarct = planned.pose, planned.infarct
+    target = make_grid(grid, pose)
+    scene = render_scene(target, planned.head, pose, infarct if with_infarct else None)
+    facts = planned.covariates | {
+        "onset_hours": infarct.onset_hours if with_infarct else None,
+        "drop_hu": infarct.drop_hu if with_infarct else None,
+        "side": infarct.side if with_infarct else None,
+        "mask_ml": infarct.volume_ml if with_infarct else 0.0,
+        "anatomy": "A",
+        "grid": grid,
+        "pose": asdict(pose),
+        "midline_plane": list(pose.midline_plane()),
+        "native_to_standard": world_to_standard(planned.head, pose).tolist(),
+        "head": asdict(planned.head),
+        "seed": planned.head.seed,
+        "version": VERSION,
+    }
+    return Case(
+        id=planned.id,
+        patient=planned.patient,
+        cohort=planned.cohort,
+        split=planned.split,
+        image=Volume(scene.hu, target.affine),
+        lesion=scene.lesion,
+        brain=scene.brain,
+        truth={"tissue": scene.tissue, "infarct_hu": scene.infarct_hu},
+        facts=json.loads(json.dumps(facts)),
+        embedded=True,
+    )
+
+
+def stripped(case: Case, fill_hu: int = AIR_HU) -> Case:
+    """The case with everything outside its true brain mask set to ``fill_hu``."""
+    if case.brain is None:
+        raise DataError(f"case {case.id}", found="no brain mask", wanted="a mask", next_step="strip the skull first")
+    image = np.where(case.brain, case.image.array, np.asarray(fill_hu, case.image.array.dtype))
+    return replace(case, image=case.image.with_array(image))

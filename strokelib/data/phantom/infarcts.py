@@ -1,0 +1,127 @@
+"""One patient's real infarct: capped, softened, made patchy and dated, and what its swelling does around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional as F
+
+from strokelib.data import shipped
+from strokelib.data.phantom.anatomy import BRAIN
+from strokelib.data.phantom.fields import Lattice, blur, generator, smooth_field
+from strokelib.data.phantom.knobs import KNOBS
+
+PAD_MM = 8
+COARSE = Lattice(corner=BRAIN.corner, step=2 * BRAIN.step, shape=tuple((n + 1) // 2 for n in BRAIN.shape))
+
+
+@dataclass(frozen=True)
+class Infarct:
+    """A patient's infarct in the standard frame.
+
+    Args:
+        lattice: Box of 1 mm voxels around the mask.
+        maps: (2, D, H, W) on ``lattice``: the mask (0 or 1) and the strength of the change (0 to about 2, soft at the
+            border, mean 1 in the mask).
+        volume_ml: Volume of the capped mask.
+        onset_hours: Time from onset to the scan.
+        drop_hu: Mean loss of density over the mask, in HU.
+        contrast_loss: Share of the grey-white difference lost where the strength is 1, 0 to 1.
+        squeeze: (D, H, W) on ``BRAIN``, mm by which fluid spaces are narrowed; exactly 0 away from the infarct.
+        push: (3, D, H, W) on ``COARSE``, mm by which tissue is pushed outwards; exactly 0 away from the infarct.
+    """
+
+    lattice: Lattice
+    maps: torch.Tensor
+    volume_ml: float
+    onset_hours: float
+    drop_hu: float
+    contrast_loss: float
+    squeeze: torch.Tensor
+    push: torch.Tensor
+
+    @property
+    def side(self) -> str:
+        """``left``, ``right`` or ``both`` (less than 90 % on one side)."""
+        x = self.lattice.axes()[0].expand(self.lattice.shape)
+        right = float((self.maps[0] * (x > 0)).sum() / self.maps[0].sum().clamp_min(1e-6))
+        return "right" if right >= 0.9 else "left" if right <= 0.1 else "both"
+
+
+def water_uptake(onset_hours: float) -> float:
+    """Share of density that ischaemic tissue has lost after ``onset_hours``: a saturating exponential from 0."""
+    return KNOBS.uptake_limit * (1.0 - float(np.exp(-onset_hours / KNOBS.uptake_time_h)))
+
+
+def expected_drop_hu(onset_hours: float) -> float:
+    """Loss of density in HU expected after ``onset_hours``, before the spread between patients; 2 to 10."""
+    normal = 0.5 * (KNOBS.grey_hu + KNOBS.white_hu)
+    return float(np.clip(normal * water_uptake(onset_hours), KNOBS.drop_min_hu, KNOBS.drop_max_hu))
+
+
+def capped(mask: np.ndarray, cap_ml: float) -> np.ndarray:
+    """The mask, or its ``cap_ml`` deepest millilitres where it is larger (1 mm voxels)."""
+    limit = round(cap_ml * 1000)
+    if int(mask.sum()) <= limit:
+        return mask
+    depth = ndimage.distance_transform_edt(mask)
+    order = np.argsort(-depth[mask], kind="stable")[:limit]
+    kept = np.zeros(int(mask.sum()), bool)
+    kept[order] = True
+    out = np.zeros_like(mask)
+    out[mask] = kept
+    return out
+
+
+def draw_infarct(seed: int, patient: str) -> Infarct:
+    """Take a patient's mask and draw what the mask does not say: time since onset, contrast, patchiness.
+
+    Args:
+        seed: Seed of the case.
+        patient: Name of the patient whose mask is used.
+    """
+    k, rng = KNOBS, generator(seed, "infarct")
+    volume = shipped.infarct(patient)
+    mask = volume.array
+    extents = (mask.any((1, 2)), mask.any((0, 2)), mask.any((0, 1)))
+    where = tuple(slice(int(a.argmax()), len(a) - int(a[::-1].argmax())) for a in extents)
+    start = [s.start - PAD_MM for s in where]
+    full = capped(np.pad(mask[where], PAD_MM), k.lesion_cap_ml)
+    shape = full.shape
+    corner = (volume.affine @ np.array([start[2], start[1], start[0], 1.0]))[:3]
+    lattice = Lattice(tuple(float(c) for c in corner), 1.0, shape)
+    onset = float(np.clip(np.exp(rng.normal(np.log(k.onset_median_h), k.onset_log_sd)), k.onset_min_h, k.onset_max_h))
+    drop = expected_drop_hu(onset) * float(np.exp(rng.normal(0, k.drop_log_sd)))
+    solid = torch.from_numpy(full.astype(np.float32))
+    patches = (1 + k.patchiness * smooth_field(rng, lattice, k.patch_spacing_mm)).clamp(0.25, 1.9)
+    strength = blur(solid, lattice, lattice, k.border_mm) * patches
+    strength = strength / float(strength[solid > 0].mean())
+    squeeze, push = _swelling(lattice, solid, onset)
+    return Infarct(
+        lattice=lattice,
+        maps=torch.stack((solid, strength)),
+        volume_ml=float(full.sum()) / 1000.0,
+        onset_hours=onset,
+        drop_hu=float(np.clip(drop, k.drop_min_hu, k.drop_max_hu)),
+        contrast_loss=k.grey_white_loss * min(1.0, water_uptake(onset) / water_uptake(12.0)),
+        squeeze=squeeze,
+        push=push,
+    )
+
+
+def _swelling(lattice: Lattice, solid: torch.Tensor, onset_hours: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Narrowing of fluid spaces and outward push, growing with volume and time, on ``BRAIN`` and ``COARSE``."""
+    k = KNOBS
+    volume_ml = float(solid.sum()) / 1000.0
+    strength = min(1.0, (volume_ml / k.swelling_full_ml) ** (2 / 3)) * min(1.0, onset_hours / k.swelling_full_h)
+    coarse = blur(solid, lattice, COARSE, k.swelling_reach_mm)
+    near = ((coarse - 0.03) / 0.97).clamp_min(0.0)
+    slope = torch.stack(torch.gradient(near, spacing=COARSE.step))[[2, 1, 0]]
+    slope[:2] *= -1.0
+    steepest = float(slope.pow(2).sum(0).sqrt().max())
+    push = -slope * (k.expansion_mm * strength / max(steepest, 1e-6))
+    fine = F.interpolate(near[None, None], size=BRAIN.shape, mode="trilinear", align_corners=True)[0, 0]
+    return k.effacement_mm * strength * fine, push

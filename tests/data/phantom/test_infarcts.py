@@ -1,0 +1,60 @@
+"""Real masks: cap, course in time, swelling."""
+
+import numpy as np
+import pytest
+
+from strokelib.data import shipped
+from strokelib.data.phantom.infarcts import capped, draw_infarct, expected_drop_hu, water_uptake
+from strokelib.data.phantom.knobs import KNOBS
+
+
+def test_a_mask_below_the_cap_is_left_alone():
+    mask = np.zeros((20, 20, 20), bool)
+    mask[5:15, 5:15, 5:15] = True
+    assert capped(mask, 2.0) is mask
+
+
+def test_a_mask_above_the_cap_keeps_its_deepest_part():
+    mask = np.zeros((20, 20, 20), bool)
+    mask[5:15, 5:15, 5:15] = True
+    kept = capped(mask, 0.5)
+    assert kept.sum() == 500
+    assert not (kept & ~mask).any()
+    assert kept[9:11, 9:11, 9:11].all()
+    assert not kept[5, 5, 5]
+
+
+def test_the_largest_mask_is_capped_at_300_ml():
+    infarct = draw_infarct(1, "sub-1373")
+    assert infarct.volume_ml == pytest.approx(300.0)
+    assert infarct.maps[0].sum() == 300_000
+
+
+def test_water_uptake_passes_the_published_threshold_at_four_and_a_half_hours():
+    assert water_uptake(4.5) == pytest.approx(0.115, abs=0.005)
+
+
+def test_the_loss_of_density_grows_with_time_within_its_limits():
+    drops = [expected_drop_hu(t) for t in (1, 3, 6, 12, 24)]
+    assert drops == sorted(drops)
+    assert drops[0] == KNOBS.drop_min_hu
+    assert drops[-1] <= KNOBS.drop_max_hu
+
+
+@pytest.mark.parametrize("patient", ["sub-1000", "sub-1001"])
+def test_the_mask_in_its_box_is_the_patients_own(patient):
+    infarct, mask = draw_infarct(3, patient), shipped.infarct(patient).array
+    assert infarct.maps[0].sum() == mask.sum()
+    assert infarct.side == "left"
+    x, y, z = (a.expand(infarct.lattice.shape)[infarct.maps[0] > 0].numpy() for a in infarct.lattice.axes())
+    affine = shipped.infarct(patient).affine
+    found = np.stack([x.mean(), y.mean(), z.mean()])
+    k, j, i = (index.mean() for index in np.nonzero(mask))
+    np.testing.assert_allclose(found, (affine @ [i, j, k, 1.0])[:3], atol=0.01)
+
+
+def test_swelling_is_zero_away_from_the_infarct_and_points_outwards():
+    infarct = draw_infarct(3, "sub-1001")
+    assert (infarct.squeeze == 0).float().mean() > 0.5
+    assert (infarct.push == 0).all(0).float().mean() > 0.5
+    assert 0 < float(infarct.push.abs().max()) <= KNOBS.expansion_mm
