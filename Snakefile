@@ -24,6 +24,6 @@ for step in pipeline.STEPS:
             fingerprint=run.fingerprint(step),
             command=run.command(step),
         priority: step.priority
-        threads: 1
+        threads: step.threads
         shell:
             "{params.command}"

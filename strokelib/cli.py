@@ -81,6 +81,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"refreshed: {', '.join(changed) or 'nothing, all are up to date'}")
         elif args.command == "run-notebook":
             result = pipeline.run_step(args.name, chosen, engine=args.engine, run=args.run)
+            print(result.log if not result.ok else f"{args.name}: done in {result.seconds:.0f} s")
             return 0 if result.ok else 1
     except StrokelibError as error:
         print(f"strokelib: {error}", file=sys.stderr)

@@ -168,13 +168,13 @@ class Result:
     log: str
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    """What a notebook's processes see: the settings, one thread, no progress bars, quiet debugger."""
+def _environment(settings: Settings, threads: int) -> dict[str, str]:
+    """What a notebook's processes see: the settings, a fixed number of threads, no progress bars, quiet debugger."""
     values = {
         "STROKELIB_PROFILE": settings.profile.value,
         "STROKELIB_COHORT": settings.cohort,
         "STROKELIB_RUNS": str(settings.runs),
-        "STROKELIB_THREADS": os.environ.get("STROKELIB_THREADS", "1"),
+        "STROKELIB_THREADS": os.environ.get("STROKELIB_THREADS", str(threads)),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::DeprecationWarning"),
         "MPLBACKEND": "Agg",
@@ -196,7 +196,9 @@ def artefacts_of(settings: Settings, name: str) -> tuple[str, ...]:
     )
 
 
-def run_notebook(name: str, settings: Settings, *, engine: str = "papermill", run: str = "single") -> Result:
+def run_notebook(
+    name: str, settings: Settings, *, engine: str = "papermill", run: str = "single", threads: int = 1
+) -> Result:
     """Run one notebook and keep its executed copy in ``runs/<profile>/<cohort>/executed``.
 
     Args:
@@ -205,6 +207,7 @@ def run_notebook(name: str, settings: Settings, *, engine: str = "papermill", ru
         engine: ``papermill`` executes with parameters; ``nbval`` runs the committed notebook and compares its tagged
             outputs.
         run: Name of the run that this notebook belongs to; its processes carry ``run/name``.
+        threads: Threads of torch, unless ``STROKELIB_THREADS`` says otherwise.
 
     Raises:
         ParameterError: A parameter is not one of the notebook's, or of another type; no kernel was started.
@@ -230,7 +233,7 @@ def run_notebook(name: str, settings: Settings, *, engine: str = "papermill", ru
         ) as output,  # no pipe: a cell's children would hold it open
     ):
         command = [sys.executable, "-m", "strokelib.execution", job]
-        env = environment | _environment(settings)
+        env = environment | _environment(settings, threads)
         done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         output.seek(0)
         log = output.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from strokelib import plotting
+from strokelib.data.cases import Volume
 
 WIDTH_IN = 7.2
+AIR_HU = -1000
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,38 @@ class SlicePicture:
     predicted: np.ndarray | None = None
     probability: np.ndarray | None = None
     midline: bool = False
+
+    @classmethod
+    def of(cls, volume: Volume, z: int, title: str, *, midline: bool = False, **maps: np.ndarray) -> SlicePicture:
+        """Slice ``z`` of a volume; ``maps`` (truth, predicted, probability) are (D, H, W) and cut at the same slice."""
+        cut = {name: np.asarray(values[z]) for name, values in maps.items()}
+        return cls(np.asarray(volume.array[z]), volume.spacing[1:], title, midline=midline, **cut)
+
+    def around(self, mask: np.ndarray, half_mm: float = 100.0) -> SlicePicture:
+        """The square of ``2 * half_mm`` about the middle of a mask (H, W), filled with air where the slice ends.
+
+        With ``midline`` the square is centred on the middle column instead, left to right.
+        """
+        height, width = self.image_hu.shape
+        rows, columns = np.nonzero(mask)
+        middle = [
+            (rows.min() + rows.max()) / 2,
+            (width - 1) / 2 if self.midline else (columns.min() + columns.max()) / 2,
+        ]
+        half = [half_mm / step for step in self.spacing_yx]
+        index = [np.arange(round(m - h), round(m - h) + round(2 * h)) for m, h in zip(middle, half, strict=True)]
+        inside = np.ix_(*((i >= 0) & (i < n) for i, n in zip(index, (height, width), strict=True)))
+        taken = np.ix_(*(i[(i >= 0) & (i < n)] for i, n in zip(index, (height, width), strict=True)))
+
+        def cut(values: np.ndarray | None, fill: float) -> np.ndarray | None:
+            if values is None:
+                return None
+            square = np.full([len(i) for i in index], fill, values.dtype)
+            square[inside] = values[taken]
+            return square
+
+        maps = {name: cut(getattr(self, name), 0) for name in ("truth", "predicted", "probability")}
+        return dataclasses.replace(self, image_hu=cut(self.image_hu, AIR_HU), **maps)
 
 
 def _draw(ax: plt.Axes, picture: SlicePicture) -> None:
@@ -71,7 +106,7 @@ def first_result(
     order: Sequence[str],
     volumes_ml: tuple[np.ndarray, np.ndarray],
 ) -> Figure:
-    """A real head CT from scanner to network input (A), an embedded head and its segmentation (B), scores (C), volumes (D).
+    """A real head CT from scanner to network (A), an embedded head segmented (B), scores (C), volumes (D).
 
     Args:
         real: Four slices.
@@ -96,7 +131,7 @@ def first_result(
         loc="lower center",
         ncols=2,
         frameon=False,
-        bbox_to_anchor=(0.5, -0.03),
+        bbox_to_anchor=(0.5, -0.06),
     )
     left, right = rows[2].subplots(1, 2, width_ratios=(1.75, 1))
     plotting.scores_by_method(left, scores, intervals, order=order, label="Dice per scan (dot: mean, bar: 95 % CI)")

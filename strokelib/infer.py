@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from strokelib.data.cases import Case
-from strokelib.data.loading import Normalise, case_images
+from strokelib.data.loading import Normalise, brain_box, case_images
 from strokelib.errors import ParameterError
 from strokelib.nn.precision import autocast, channels_last
 
@@ -82,7 +82,7 @@ def predict_case(
     amp: str = "auto",
     mirror: bool = False,
 ) -> np.ndarray:
-    """Foreground probability of one case, slice by slice; 0 outside the brain.
+    """Foreground probability of one case, slice by slice, in a window about the brain; 0 outside the brain.
 
     Args:
         model: As in :func:`predict_slices`, with one input channel.
@@ -97,8 +97,12 @@ def predict_case(
         (D, H, W) float32 in [0, 1].
     """
     images = torch.from_numpy(case_images(case, window_hu, normalise))[:, None]
-    probability = predict_slices(model, images, batch, amp=amp, mirror=mirror)
-    return probability if case.brain is None else np.where(case.brain, probability, np.float32(0))
+    if case.brain is None:
+        return predict_slices(model, images, batch, amp=amp, mirror=mirror)
+    place = (case.brain.any(axis=(1, 2)), *brain_box(case.brain))
+    probability = np.zeros(case.brain.shape, np.float32)
+    probability[place] = predict_slices(model, images[place[0]][..., place[1], place[2]], batch, amp=amp, mirror=mirror)
+    return np.where(case.brain, probability, np.float32(0))
 
 
 def window_starts(size: int, window: int, stride: int) -> list[int]:

@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,47 +23,9 @@ from strokelib.errors import PipelineError
 from strokelib.execution import Result, checked_parameters, notebook_path, run_notebook
 from strokelib.repro import code_hash, write_text
 from strokelib.settings import Profile, Settings, project_root, require_available, resolve
+from strokelib.steps import BY_NAME, STEPS, Step
 
 VERSION_LINE = re.compile(r"^VERSION = (\d+)", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One notebook of the book.
-
-    Args:
-        name: The file's name without suffix.
-        title: What it does, for tables.
-        needs: Notebooks whose results it reads.
-        minutes: Estimated minutes on two cores in smoke, demo and (on a GPU) paper.
-        first_look: The artefact to name as soon as this notebook is done, if any.
-        priority: Higher runs earlier.
-    """
-
-    name: str
-    title: str
-    needs: tuple[str, ...] = ()
-    minutes: dict[str, float] = field(default_factory=dict)
-    first_look: str = ""
-    priority: int = 0
-
-
-STEPS = (
-    Step(
-        "00_start_here",
-        "a real head CT, an embedded head, a small U-Net, Dice with its confidence interval",
-        minutes={"smoke": 0.6, "demo": 2.5, "paper": 60.0},
-        first_look="start_here/first_result.png",
-        priority=100,
-    ),
-    Step(
-        "90_regenerate_everything",
-        "the ledgers, and the scoreboard of all 54 tables and figures",
-        needs=("00_start_here",),
-        minutes={"smoke": 0.2, "demo": 0.2, "paper": 0.2},
-    ),
-)
-BY_NAME = {step.name: step for step in STEPS}
 
 
 def numbers_version() -> str:
@@ -113,7 +75,8 @@ def run_step(name: str, settings: Settings, *, engine: str, run: str) -> Result:
     """Run one notebook, append its end to the run's progress file and write its stamp if all went well."""
     plan = Run(settings, (name,), engine, run)
     _say(settings, {"event": "start", "name": name})
-    result = run_notebook(name, settings, engine=engine, run=run)
+    threads = BY_NAME[name].threads if name in BY_NAME else 1
+    result = run_notebook(name, settings, engine=engine, run=run, threads=threads)
     record = asdict(result) | {"log": result.log if not result.ok else ""}
     if result.ok:
         write_text(settings.work / plan.stamp(name), json.dumps(record, indent=1) + "\n")
@@ -122,6 +85,7 @@ def run_step(name: str, settings: Settings, *, engine: str, run: str) -> Result:
 
 
 def _say(settings: Settings, event: dict[str, Any]) -> None:
+    settings.work.mkdir(parents=True, exist_ok=True)
     with open(settings.work / "progress.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps(event) + "\n")
 

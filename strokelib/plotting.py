@@ -154,7 +154,7 @@ def volumes(ax: Axes, truth_ml: np.ndarray, predicted_ml: np.ndarray) -> Axes:
     ax.plot(
         truth_ml, predicted_ml, "o", color=PREDICTION_COLOUR, markeredgecolor="black", markeredgewidth=0.4, markersize=4
     )
-    ticks = [t for t in (0, 1, 5, 20, 50, 100, 200, 400) if t <= top]
+    ticks = [t for t in (0, 1, 10, 50, 200, 500) if t <= top]
     for setter in (ax.set_xscale, ax.set_yscale):
         setter("function", functions=(np.cbrt, lambda v: np.power(v, 3)))
     ax.set(

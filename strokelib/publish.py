@@ -13,9 +13,10 @@ import nbformat
 
 from strokelib.errors import PipelineError
 from strokelib.execution import notebook_path
-from strokelib.pipeline import STEPS, default_settings
+from strokelib.pipeline import default_settings
 from strokelib.repro import atomic_path, code_hash, write_text
 from strokelib.settings import Settings, project_root
+from strokelib.steps import STEPS
 
 ALLOWED_OUTPUTS = {"text/plain", "image/png"}
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}

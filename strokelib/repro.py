@@ -163,6 +163,7 @@ class Session:
             "cohort": s.cohort,
             "data": "embedded" if s.data is None else "given by the user",
             "seed": s.seed,
+            "threads": threads(),
             "versions": versions(),
             "inputs": inputs or {},
             **facts,
@@ -191,9 +192,10 @@ class Session:
             The file's name relative to the figures folder (no path of this machine).
         """
         target = self.figures / f"{name}.png"
-        label = figure.text(0.995, 0.003, self.footer(), ha="right", va="bottom", fontsize=6, color="0.4")
+        label = figure.text(1.0, -0.005, self.footer(), ha="right", va="top", fontsize=6, color="0.4")
         with atomic_path(target) as temporary:
-            figure.savefig(temporary, dpi=FIGURE_DPI, format="png", metadata={"Software": None})
+            how = {"dpi": FIGURE_DPI, "bbox_inches": "tight", "pad_inches": 0.05, "metadata": {"Software": None}}
+            figure.savefig(temporary, format="png", **how)
         label.remove()
         self._sidecar(target, inputs, facts)
         return f"{name}.png"

@@ -7,13 +7,16 @@ where it stopped.
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import overload
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
@@ -130,14 +133,10 @@ def ensure_rendered(cases: CaseFiles, grid: str, *, progress: bool = False, work
     pending = [name for name in cases.ids if not is_whole(cases.path(name))]
     workers = workers or min(8, os.cpu_count() or 1, 1 + len(pending) // HEADS_A_WORKER)
     label = f"rendering {cases.folder.parent.name}"
-    with tqdm(total=len(pending), desc=label, unit="head", disable=not (progress and pending)) as bar:
-        if workers > 1 and pending:
-            with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-                jobs = [pool.submit(_render_once, name, grid, cases.path(name), -1) for name in pending]
-                for job in as_completed(jobs):
-                    job.result()
-                    bar.update()
-            return
+    with (
+        _further_processes(workers - 1, cases.folder, grid, pending),
+        tqdm(total=len(pending), desc=label, unit="head", disable=not (progress and pending)) as bar,
+    ):
         for patience in (0, -1):
             busy = []
             for name in pending:
@@ -147,6 +146,38 @@ def ensure_rendered(cases: CaseFiles, grid: str, *, progress: bool = False, work
                 except Timeout:
                     busy.append(name)
             pending = busy
+
+
+@contextmanager
+def _further_processes(count: int, folder: Path, grid: str, names: Sequence[str]) -> Iterator[None]:
+    """Processes of their own that render from the list's end, each from another place, until the caller is through.
+
+    They share the work by the locks alone: if one fails, the caller renders its heads. No process is forked or made
+    from the caller's main module, so this is safe in scripts, notebooks and threads.
+    """
+    children = []
+    for number in range(max(0, count) if names else 0):
+        turned = list(names[::-1][number * len(names) // count :]) + list(names[::-1][: number * len(names) // count])
+        child = subprocess.Popen([sys.executable, "-m", "strokelib.data.phantom.cohorts"], stdin=subprocess.PIPE)
+        child.stdin.write(json.dumps({"folder": str(folder), "grid": grid, "names": turned}).encode())
+        child.stdin.close()
+        children.append(child)
+    try:
+        yield
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait()
+
+
+def _worker() -> None:
+    """What a further process does: render what nobody else is rendering."""
+    job = json.load(sys.stdin)
+    torch.set_num_threads(1)
+    for name in job["names"]:
+        with suppress(Timeout):
+            _render_once(name, job["grid"], CaseFiles(Path(job["folder"]), [name]).path(name), 0)
 
 
 def _render_once(case_id: str, grid: str, path: Path, patience: int) -> None:
@@ -170,3 +201,7 @@ def is_whole(path: Path) -> bool:
             return "case" in (file.metadata() or {})
     except (SafetensorError, OSError):
         return False
+
+
+if __name__ == "__main__":
+    _worker()

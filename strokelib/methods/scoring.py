@@ -1,0 +1,155 @@
+"""Scores as rows (method, case, metric, value, unit), one file a training, and the comparison with reference rows."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from filelock import FileLock
+
+from strokelib.data.cases import Case
+from strokelib.errors import DataError
+from strokelib.methods.training import Trained
+from strokelib.metrics import segmentation_metrics
+from strokelib.repro import write_text
+from strokelib.stats import Bootstrap, paired_bootstrap_ci
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ["method", "case", "metric", "value", "unit"]
+UNITS = {"_mm": "mm", "_ml": "mL"}
+
+
+def unit_of(metric: str) -> str:
+    """Unit of a metric by its name: mm, mL or 1."""
+    return next((unit for ending, unit in UNITS.items() if metric.endswith(ending)), "1")
+
+
+def score(
+    method: str,
+    predictions: Mapping[str, np.ndarray],
+    cases: Sequence[Case],
+    *,
+    threshold: float = 0.5,
+    out: Path | None = None,
+) -> pd.DataFrame:
+    """Score predictions case by case on the cases' own grid.
+
+    Args:
+        method: Key of the method or of the reference row.
+        predictions: Case id to foreground probability or mask (D, H, W).
+        cases: Cases with a reference.
+        threshold: A voxel above it is lesion.
+        out: Folder whose ``metrics.csv`` takes the rows, in place of earlier ones of the same method and case.
+
+    Returns:
+        Columns method, case, metric, value, unit; an undefined value is NaN.
+
+    Raises:
+        DataError: A case has no prediction or no reference.
+    """
+    import pandas as pd
+
+    rows = []
+    for case in cases:
+        if case.id not in predictions or case.lesion is None:
+            found = f"no {'reference' if case.lesion is None else 'prediction'} for {case.id}"
+            raise DataError(f"scores of {method}", found=found, wanted="both", next_step="predict this case")
+        values = segmentation_metrics(predictions[case.id] > threshold, case.lesion, case.image.spacing)
+        rows += [(method, case.id, name, v, unit_of(name)) for name, v in values.items() if not isinstance(v, str)]
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    if out is not None:
+        _merge(frame, Path(out) / "metrics.csv")
+    return frame
+
+
+def _merge(frame: pd.DataFrame, path: Path) -> None:
+    import pandas as pd
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(path.name + ".lock")):
+        if path.is_file():
+            old = pd.read_csv(path)
+            scored = set(zip(frame["method"], frame["case"], strict=True))
+            kept = [pair not in scored for pair in zip(old["method"], old["case"], strict=True)]
+            frame = pd.concat([old[kept], frame])
+        text = io.StringIO()
+        frame.to_csv(text, index=False, lineterminator="\n")
+        write_text(path, text.getvalue())
+
+
+def read_metrics(root: Path) -> pd.DataFrame:
+    """All ``metrics.csv`` below a folder as one table, with the training's recipe and seed in two further columns.
+
+    Raises:
+        DataError: There is none.
+    """
+    import pandas as pd
+
+    parts = []
+    for path in sorted(Path(root).rglob("metrics.csv")):
+        source = path.with_name("trained.json")
+        facts = json.loads(source.read_text("utf-8")) if source.is_file() else {}
+        parts.append(pd.read_csv(path).assign(recipe=facts.get("recipe", ""), seed=facts.get("seed", -1)))
+    if not parts:
+        raise DataError("metrics.csv", found="none", wanted="at least one", next_step="score a trained method first")
+    return pd.concat(parts, ignore_index=True)
+
+
+def per_case(frame: pd.DataFrame, method: str) -> pd.DataFrame:
+    """One row a case of one method and training, with ``status``, as :func:`strokelib.metrics.summarise` takes it.
+
+    Raises:
+        DataError: The table holds no row of this method, or a case more than once (several seeds).
+    """
+    rows = frame[frame["method"] == method]
+    if rows.empty or rows.duplicated(["case", "metric"]).any():
+        found = "no row" if rows.empty else "several rows a case and metric"
+        raise DataError(
+            f"scores of {method}", found=found, wanted="one row a case and metric", next_step="choose one seed"
+        )
+    wide = rows.pivot(index="case", columns="metric", values="value")[list(dict.fromkeys(rows["metric"]))]
+    found, there = wide["pred_volume_ml"] > 0, wide["truth_volume_ml"] > 0
+    status = np.select([found & there, there, found], ["ok", "missed", "false_alarm"], "both_empty")
+    return wide.assign(status=status).rename_axis(columns=None)
+
+
+def versus_references(
+    frame: pd.DataFrame, method: str, references: Sequence[str], *, seed: int = 0
+) -> tuple[str, Bootstrap]:
+    """The best reference row, and the paired difference of the mean Dice to it.
+
+    A method whose interval does not lie above 0 is marked ``did not learn``.
+
+    Args:
+        frame: Scores of the method and the references on the same cases.
+        method: Key of the method.
+        references: Keys of the reference rows.
+        seed: Seed of the resamples.
+
+    Returns:
+        Key of the reference with the highest mean Dice, and Dice of the method minus Dice of that reference.
+    """
+    dice = {key: per_case(frame, key)["dice"] for key in (method, *references)}
+    best = max(references, key=lambda key: dice[key].mean())
+    return best, paired_bootstrap_ci(dice[method], dice[best].reindex(dice[method].index), seed=seed)
+
+
+def status(trained: Trained, margin: Bootstrap) -> str:
+    """Status of a result that one seed gave: what it lacks most to ``done``.
+
+    Args:
+        trained: The trained method.
+        margin: Its difference to the best reference row, from :func:`versus_references`.
+
+    Returns:
+        ``undertrained``, ``did not learn`` or ``1 seed``.
+    """
+    if trained.undertrained:
+        return "undertrained"
+    return "1 seed" if margin.low > 0 else "did not learn"

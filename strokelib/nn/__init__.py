@@ -1,0 +1,1 @@
+"""Networks, alignment and losses that more than one paper uses. Nothing here draws or touches the disk."""

@@ -1,0 +1,46 @@
+"""The book: its notebooks in order, what each needs, and about how long it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook of the book.
+
+    Args:
+        name: The file's name without suffix.
+        title: What it does, for tables.
+        needs: Notebooks whose results it reads.
+        minutes: Estimated minutes on two cores in smoke, demo and (on a GPU) paper.
+        first_look: The artefact to name as soon as this notebook is done, if any.
+        priority: Higher runs earlier.
+        threads: Threads of torch; 1 unless the notebook runs alone. Results depend on it in their last bits.
+    """
+
+    name: str
+    title: str
+    needs: tuple[str, ...] = ()
+    minutes: dict[str, float] = field(default_factory=dict)
+    first_look: str = ""
+    priority: int = 0
+    threads: int = 1
+
+
+STEPS = (
+    Step(
+        "00_start_here",
+        "a real head CT, an embedded head, a small U-Net, Dice with its confidence interval",
+        minutes={"smoke": 0.6, "demo": 2.5, "paper": 60.0},
+        first_look="start_here/first_result.png",
+        priority=100,
+    ),
+    Step(
+        "90_regenerate_everything",
+        "the ledgers, and the scoreboard of all 54 tables and figures",
+        needs=("00_start_here",),
+        minutes={"smoke": 0.2, "demo": 0.2, "paper": 0.2},
+    ),
+)
+BY_NAME = {step.name: step for step in STEPS}

@@ -1,0 +1,61 @@
+import pytest
+
+from strokelib import settings
+from strokelib.errors import ParameterError
+
+
+def test_an_explicit_value_wins_over_the_environment_and_the_default(monkeypatch):
+    assert settings.resolve().profile == "demo"
+    monkeypatch.setenv("STROKELIB_PROFILE", "smoke")
+    assert settings.resolve().profile == "smoke"
+    assert settings.resolve("paper").profile == "paper"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"profile": "quick"},
+        {"profile": "Demo"},
+        {"cohort": "aids"},
+        {"cohort": "../../etc"},
+        {"seed": -1},
+        {"seed": True},
+        {"seed": "0"},
+        {"seed": 1.0},
+        {"data": "/no/such/folder"},
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_was_found_and_wanted(wrong):
+    with pytest.raises(ParameterError, match=r"found .*; wanted .*Next step"):
+        settings.resolve(**wrong)
+
+
+def test_a_wrong_environment_variable_is_refused_like_a_wrong_argument(monkeypatch):
+    monkeypatch.setenv("STROKELIB_PROFILE", "everything")
+    with pytest.raises(ParameterError, match="everything"):
+        settings.resolve()
+
+
+def test_runs_on_different_profiles_cohorts_and_data_never_share_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    chosen = [
+        settings.resolve("smoke"),
+        settings.resolve("demo"),
+        settings.resolve("demo", "xwhd"),
+        settings.resolve("demo", data=tmp_path / "a"),
+        settings.resolve("demo", data=tmp_path / "b"),
+    ]
+    assert len({s.work for s in chosen}) == len(chosen)
+
+
+def test_a_cohort_or_data_that_cannot_be_read_yet_is_refused_and_never_replaced(tmp_path):
+    settings.require_available(settings.resolve("smoke", "aisd"))
+    with pytest.raises(ParameterError, match="xwhd"):
+        settings.require_available(settings.resolve("smoke", "xwhd"))
+    with pytest.raises(ParameterError, match="DATA"):
+        settings.require_available(settings.resolve("smoke", data=tmp_path))
+
+
+def test_the_description_holds_no_path(tmp_path):
+    assert str(tmp_path) not in settings.resolve(data=tmp_path).describe()
