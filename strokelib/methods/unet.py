@@ -31,8 +31,8 @@ PAPL = "Sun et al. 2024, Sec. IV.B"
 class UNetRecipe(Recipe):
     """Hyper-parameters of the baseline; where no paper states them for its U-Net, those of PAPL's backbone."""
 
-    train_cases: int = stated(295, demo=160, smoke=8, source=f"{SPLIT}; fewer where a render has to be quick")
-    val_cases: int = stated(50, demo=24, smoke=4, source=SPLIT)
+    train_cases: int = stated(295, demo=100, smoke=8, source=f"{SPLIT}; fewer where a render has to be quick")
+    val_cases: int = stated(50, demo=20, smoke=4, source=SPLIT)
     width: int = stated(64, demo=12, smoke=4, source="Wang et al. 2020, Table 3: 31.04 M parameters")
     depth: int = stated(5, smoke=4, source="Wang et al. 2020, Table 3: 31.04 M parameters")
     window_hu: tuple[float, float] = stated((30.0, 100.0), demo=(0.0, 80.0), source=f"{PAPL}; 30 HU cuts off oedema")
@@ -40,7 +40,7 @@ class UNetRecipe(Recipe):
     smallest_brain_ml: float = stated(5.0, source=SILENT)
     crop: tuple[int, int] | None = stated(None, demo=(96, 80), source="none; here a window about the brain")
     batch: int = stated(32, demo=4, source=f"{PAPL}: stages 2 and 3")
-    steps: int = stated(35_000, demo=320, smoke=6, source=f"{PAPL}: 180 epochs, of about 6,200 slices (assumed)")
+    steps: int = stated(35_000, demo=280, smoke=6, source=f"{PAPL}: 180 epochs, of about 6,200 slices (assumed)")
     lr: float = stated(3e-4, demo=3e-3, source=f"{PAPL}: stages 2 and 3")
     weight_decay: float = stated(0.0, demo=1e-4, source=SILENT)
     schedule_power: float = stated(0.9, source=SILENT)

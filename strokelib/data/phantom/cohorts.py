@@ -33,6 +33,7 @@ __all__ = [
     "case_ids",
     "ensure_rendered",
     "load",
+    "load_parts",
     "render",
     "render_pair",
     "stripped",
@@ -117,6 +118,27 @@ def load(
     cases = CaseFiles(folder, case_ids(cohort, split, profile)[:limit])
     ensure_rendered(cases, grid, progress=progress)
     return cases
+
+
+def load_parts(
+    cohort: str, profile: Profile | str, *, root: Path | None = None, progress: bool = False, **limits: int | None
+) -> tuple[CaseFiles, ...]:
+    """Several splits at once, as :func:`load` gives them; what is missing of them all is rendered in one go.
+
+    Args:
+        cohort: Key of an embedded cohort.
+        profile: ``smoke``, ``demo`` or ``paper``.
+        root: Folder of the runs, or None for :func:`strokelib.settings.runs_dir`.
+        progress: Show a progress bar while rendering.
+        limits: Split to at most so many cases, None for all: ``train=120, val=20, test=None``.
+
+    Returns:
+        The splits in the order of ``limits``.
+    """
+    ids = [case_ids(cohort, part, profile)[:limit] for part, limit in limits.items()]
+    folder = Path(root or settings.runs_dir()) / "cases" / cohort / f"prepared-v{VERSION}"
+    ensure_rendered(CaseFiles(folder, [name for part in ids for name in part]), "prepared", progress=progress)
+    return tuple(CaseFiles(folder, part) for part in ids)
 
 
 def ensure_rendered(cases: CaseFiles, grid: str, *, progress: bool = False, workers: int = 0) -> None:

@@ -101,3 +101,10 @@ def test_two_worker_processes_give_the_bytes_of_one(tmp_path):
     cohorts.ensure_rendered(shared, "prepared", workers=2)
     for name in alone.ids:
         assert shared.path(name).read_bytes() == alone.path(name).read_bytes()
+
+
+def test_several_splits_are_rendered_in_one_go_and_are_those_of_load(tmp_path, rendered):
+    parts = cohorts.load_parts("aisd", "smoke", root=tmp_path, val=2, test=None)
+    assert [len(p) for p in parts] == [2, 6]
+    assert rendered == [name for part in parts for name in part.ids]
+    assert parts[1].ids == cohorts.load("aisd", "test", "smoke", root=tmp_path).ids
