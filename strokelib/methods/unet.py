@@ -31,8 +31,8 @@ PAPL = "Sun et al. 2024, Sec. IV.B"
 class UNetRecipe(Recipe):
     """Hyper-parameters of the baseline; where no paper states them for its U-Net, those of PAPL's backbone."""
 
-    train_cases: int = stated(295, demo=100, smoke=8, source=f"{SPLIT}; fewer where a render has to be quick")
-    val_cases: int = stated(50, demo=20, smoke=4, source=SPLIT)
+    train_cases: int = stated(295, demo=80, smoke=8, source=f"{SPLIT}; fewer where a render has to be quick")
+    val_cases: int = stated(50, demo=16, smoke=4, source=SPLIT)
     width: int = stated(64, demo=12, smoke=4, source="Wang et al. 2020, Table 3: 31.04 M parameters")
     depth: int = stated(5, smoke=4, source="Wang et al. 2020, Table 3: 31.04 M parameters")
     window_hu: tuple[float, float] = stated((30.0, 100.0), demo=(0.0, 80.0), source=f"{PAPL}; 30 HU cuts off oedema")
@@ -55,8 +55,8 @@ class UNetRecipe(Recipe):
     contrast: float = stated(0.1, demo=0.0, source=BRIEF)
     brightness: float = stated(0.1, demo=0.0, source=BRIEF)
     noise: float = stated(0.05, demo=0.0, source=BRIEF)
-    validations: int = stated(50, demo=8, smoke=2, source=SILENT)
-    val_slices: int = stated(10_000, demo=120, smoke=16, source=SILENT)
+    validations: int = stated(50, demo=5, smoke=2, source=SILENT)
+    val_slices: int = stated(10_000, demo=80, smoke=16, source=SILENT)
 
     def augmentation(self) -> Augmentation:
         """The augmentation's settings."""
