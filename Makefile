@@ -10,8 +10,8 @@ TORCH_PIP ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# STROKELIB_END_WITH_PARENT: if make itself is killed, the run ends with it.
-STROKELIB := STROKELIB_END_WITH_PARENT=1 $(BIN)/strokelib
+# STROKELIB_END_WITH: if make itself is killed, the run ends with it (the shell between them would not).
+STROKELIB := STROKELIB_END_WITH=$$PPID $(BIN)/strokelib
 CHOICE := $(if $(PROFILE),--profile '$(PROFILE)') $(if $(COHORT),--cohort '$(COHORT)') $(if $(DATA),--data '$(DATA)')
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 

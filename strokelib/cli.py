@@ -69,9 +69,9 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         if args.command == "reproduce":
-            if os.environ.get("STROKELIB_END_WITH_PARENT"):
+            if os.environ.get("STROKELIB_END_WITH", "").isdigit():
                 chosen = settings.resolve(args.profile, args.cohort, args.seed, args.data)
-                processes.end_with_parent(pipeline.mark_of(chosen))
+                processes.end_with(int(os.environ["STROKELIB_END_WITH"]), pipeline.mark_of(chosen))
             return _reproduce(args)
         chosen = settings.resolve(args.profile, args.cohort, args.seed, args.data)
         if args.command == "plan":

@@ -112,12 +112,15 @@ def peak_memory(mark: str, interval_s: float = 0.5) -> Iterator[list[float]]:
         thread.join()
 
 
-def end_with_parent(mark: str) -> None:
-    """End this process, and all that carries ``mark``, as soon as its parent is gone (for runs started by make)."""
-    parent = os.getppid()
+def end_with(pid: int, mark: str) -> None:
+    """End this process, and all that carries ``mark``, as soon as process ``pid`` is gone (make, for runs it started)."""
+    try:
+        other = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        other = None
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while other is not None and other.is_running() and other.status() != psutil.STATUS_ZOMBIE:
             time.sleep(1)
         kill_marked(mark)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -132,14 +132,16 @@ def test_a_killed_run_dies_whole_is_refused_no_lock_and_is_taken_up_again():
         processes.kill_marked(mark)
 
 
-def test_a_run_ends_when_the_make_that_started_it_is_killed():
+def test_a_run_ends_when_the_make_that_started_it_is_killed(tmp_path):
+    """As the Makefile does it: make, a shell between, and the run; make alone is killed."""
     mark = pipeline.mark_of(_smoke())
-    shell = f"STROKELIB_END_WITH_PARENT=1 {sys.executable} -m strokelib.cli reproduce --profile smoke; true"
-    parent = subprocess.Popen(["bash", "-c", shell], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = f"STROKELIB_END_WITH=$$PPID {sys.executable} -m strokelib.cli reproduce --profile smoke; true"
+    (tmp_path / "Makefile").write_text(f"go:\n\t@{command}\n")
+    make = subprocess.Popen(["make", "-C", tmp_path, "go"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(lambda: processes.marked(f"{mark}/00_start_here"), 60, "the notebook did not start")
-        parent.kill()
-        parent.wait()
+        make.kill()
+        make.wait()
         _wait_for(lambda: not processes.marked(mark), 20, "a process outlived make")
     finally:
         processes.kill_marked(mark)
