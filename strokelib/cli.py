@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     single = add("run-notebook", "run one notebook alone (Snakemake calls this)")
     single.add_argument("name", help="e.g. 00_start_here")
     single.add_argument("--engine", choices=("papermill", "nbval"), default="papermill")
-    single.add_argument("--run", default="single", help="name of the run that this notebook belongs to")
+    single.add_argument("--run", default="", help="name of the run that this notebook belongs to")
     return parser
 
 

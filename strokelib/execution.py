@@ -197,7 +197,7 @@ def artefacts_of(settings: Settings, name: str) -> tuple[str, ...]:
 
 
 def run_notebook(
-    name: str, settings: Settings, *, engine: str = "papermill", run: str = "single", threads: int = 1
+    name: str, settings: Settings, *, engine: str = "papermill", run: str = "", threads: int = 1
 ) -> Result:
     """Run one notebook and keep its executed copy in ``runs/<profile>/<cohort>/executed``.
 
@@ -206,7 +206,8 @@ def run_notebook(
         settings: Profile, cohort, seed, data and folders.
         engine: ``papermill`` executes with parameters; ``nbval`` runs the committed notebook and compares its tagged
             outputs.
-        run: Name of the run that this notebook belongs to; its processes carry ``run/name``.
+        run: Name of the run that this notebook belongs to (default: that of the caller, else a new one); the
+            notebook's processes carry ``run/name``.
         threads: Threads of torch, unless ``STROKELIB_THREADS`` says otherwise.
 
     Raises:
@@ -223,7 +224,7 @@ def run_notebook(
     executed.parent.mkdir(parents=True, exist_ok=True)
     partial = executed.with_name(f".{name}.{os.getpid()}.ipynb")
     job = json.dumps({"engine": engine, "source": str(source), "target": str(partial), "parameters": parameters})
-    mark = f"{run}/{name}"
+    mark = f"{run or os.environ.get(processes.MARK) or f'single-{os.getpid()}'}/{name}"
     begun = time.monotonic()
     with (
         processes.guarded(mark) as environment,

@@ -44,14 +44,14 @@ class Run:
     settings: Settings
     targets: tuple[str, ...]
     engine: str = "papermill"
-    mark: str = "single"
+    mark: str = ""
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Run:
         """Read the values that :func:`reproduce` hands to Snakemake with ``--config``."""
         settings = resolve(config.get("profile", ""), config.get("cohort", ""), int(config.get("seed", 0)))
         only = tuple(name for name in str(config.get("only", "")).split(",") if name)
-        return cls(settings, only or tuple(BY_NAME), config.get("engine", "papermill"), config.get("mark", "single"))
+        return cls(settings, only or tuple(BY_NAME), config.get("engine", "papermill"))
 
     def stamp(self, name: str) -> str:
         """The file that says that a notebook is done."""
@@ -67,7 +67,7 @@ class Run:
         """The shell command that runs the notebook and writes its stamp."""
         s = self.settings
         words = [sys.executable, "-m", "strokelib.cli", "run-notebook", step.name, "--profile", s.profile.value]
-        words += ["--cohort", s.cohort, "--seed", str(s.seed), "--engine", self.engine, "--run", self.mark]
+        words += ["--cohort", s.cohort, "--seed", str(s.seed), "--engine", self.engine]
         return shlex.join(words + (["--data", str(s.data)] if s.data else []))
 
 
@@ -91,7 +91,7 @@ def _say(settings: Settings, event: dict[str, Any]) -> None:
 
 
 def mark_of(settings: Settings) -> str:
-    """The mark that every process of a run in this folder carries."""
+    """The mark of this folder; each run in it adds a part of its own, so that no watchdog reaches the next run."""
     return hashlib.sha256(str(settings.work).encode()).hexdigest()[:12]
 
 
@@ -102,7 +102,6 @@ def _snakemake(plan: Run, *flags: str) -> list[str]:
         f"cohort={s.cohort}",
         f"seed={s.seed}",
         f"engine={plan.engine}",
-        f"mark={plan.mark}",
     ]
     if plan.targets != tuple(BY_NAME):
         config.append("only=" + ",".join(plan.targets))
@@ -131,7 +130,7 @@ def _run_of(settings: Settings, only: str, engine: str) -> Run:
         given = {"profile": settings.profile.value, "cohort": settings.cohort, "seed": settings.seed}
         checked_parameters(notebook_path(step.name), given)
     settings.work.mkdir(parents=True, exist_ok=True)
-    return Run(settings, targets, engine, mark_of(settings))
+    return Run(settings, targets, engine, f"{mark_of(settings)}/{os.getpid()}-{time.time_ns()}")
 
 
 def _needed(targets: tuple[str, ...]) -> list[Step]:
@@ -201,7 +200,7 @@ def reproduce(settings: Settings, *, only: str = "", engine: str = "papermill", 
             next_step="wait for it, or set STROKELIB_RUNS",
         ) from error
     with lock:
-        processes.kill_marked(plan.mark)
+        processes.kill_marked(mark_of(settings))
         steps = outstanding(plan)
         order = {step.name: number for number, step in enumerate(steps, 1)}
         print(

@@ -113,7 +113,7 @@ def peak_memory(mark: str, interval_s: float = 0.5) -> Iterator[list[float]]:
 
 
 def end_with(pid: int, mark: str) -> None:
-    """End this process, and all that carries ``mark``, as soon as process ``pid`` is gone (make, for runs it started)."""
+    """End this process, and all that carries ``mark``, as soon as process ``pid`` is gone (the make above it)."""
     try:
         other = psutil.Process(pid)
     except psutil.NoSuchProcess:
