@@ -177,7 +177,7 @@ def _environment(settings: Settings, threads: int) -> dict[str, str]:
         "STROKELIB_THREADS": os.environ.get("STROKELIB_THREADS", str(threads)),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::DeprecationWarning"),
-        "MPLBACKEND": "Agg",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "TQDM_DISABLE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }

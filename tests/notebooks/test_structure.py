@@ -107,6 +107,13 @@ def test_outputs_are_text_and_png_without_errors_paths_or_residue(path, notebook
                 assert set(output.data) <= ALLOWED_OUTPUTS, cell.id
 
 
+def test_every_cell_that_draws_shows_its_picture(notebook):
+    drawing = [c for c in _code(notebook) if "plt.show()" in c.source]
+    assert drawing
+    for cell in drawing:
+        assert any("image/png" in o.get("data", {}) for o in cell.outputs), cell.id
+
+
 def test_the_committed_outputs_are_complete(notebook):
     counts = [c.execution_count for c in _code(notebook)]
     assert counts == list(range(1, len(counts) + 1))
