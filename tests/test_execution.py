@@ -69,7 +69,7 @@ def test_a_killed_kernel_is_a_failure_and_not_a_hang(write):
     write("01_a", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     begun = time.monotonic()
     assert not _run("01_a").ok
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 240
 
 
 def test_what_a_cell_started_ends_with_its_notebook(write, tmp_path):
@@ -163,14 +163,14 @@ def test_a_running_notebook_ends_when_its_runner_is_killed(write, tmp_path):
         "execution.run_notebook('01_a', settings.resolve('smoke'), run='test-killed')\n"
     )
     runner = subprocess.Popen([sys.executable, "-c", script])
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         assert time.monotonic() < end
         time.sleep(0.1)
     kernel = int((tmp_path / "pid").read_text())
     runner.send_signal(signal.SIGKILL)
     runner.wait()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while psutil.pid_exists(kernel) and psutil.Process(kernel).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < end, "the kernel outlived its runner"
         time.sleep(0.1)

@@ -73,15 +73,11 @@ def test_each_package_of_the_design_card_is_declared_and_used(package):
     assert used, f"{package} is declared but nothing uses it"
 
 
-def test_importing_the_package_is_quick_and_loads_no_torch():
-    code = (
-        "import time, sys; t = time.perf_counter(); import strokelib; "
-        "print(time.perf_counter() - t, 'torch' in sys.modules, 'numpy' in sys.modules)"
-    )
+def test_importing_the_package_loads_neither_torch_nor_any_other_package():
+    code = "import sys; before = set(sys.modules); import strokelib; print(*sorted(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, *loaded = done.stdout.split()
-    assert float(seconds) < 0.2
-    assert loaded == ["False", "False"]
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert loaded <= {"strokelib", "__future__"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -124,20 +124,20 @@ def test_a_killed_run_dies_whole_is_refused_no_lock_and_is_taken_up_again():
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
     mark = pipeline.mark_of(s)
     try:
-        _wait_for(lambda: _started(mark), 60, "the notebook did not start")
+        _wait_for(lambda: _started(mark), 240, "the notebook did not start")
         second = subprocess.run(command, capture_output=True, text=True)
         assert second.returncode == 1
         assert "another run" in second.stderr
         first.send_signal(signal.SIGKILL)
         first.wait()
-        _wait_for(lambda: not processes.marked(mark), 20, "a process outlived its run")
+        _wait_for(lambda: not processes.marked(mark), 60, "a process outlived its run")
         assert list((s.work / ".snakemake" / "locks").iterdir()), "the killed run should have left Snakemake's lock"
         assert [step.name for step in pipeline.outstanding(pipeline.Run(s, ("00_start_here",)))] == ["00_start_here"]
         again = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        _wait_for(lambda: _started(mark), 60, "the notebook was not started again")
+        _wait_for(lambda: _started(mark), 240, "the notebook was not started again")
         again.kill()
         again.wait()
-        _wait_for(lambda: not processes.marked(mark), 20, "a process outlived its run")
+        _wait_for(lambda: not processes.marked(mark), 60, "a process outlived its run")
     finally:
         processes.kill_marked(mark)
 
@@ -149,9 +149,9 @@ def test_a_run_ends_when_the_make_that_started_it_is_killed(tmp_path):
     (tmp_path / "Makefile").write_text(f"go:\n\t@{command}\n")
     make = subprocess.Popen(["make", "-C", tmp_path, "go"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for(lambda: _started(mark), 60, "the notebook did not start")
+        _wait_for(lambda: _started(mark), 240, "the notebook did not start")
         make.kill()
         make.wait()
-        _wait_for(lambda: not processes.marked(mark), 20, "a process outlived make")
+        _wait_for(lambda: not processes.marked(mark), 60, "a process outlived make")
     finally:
         processes.kill_marked(mark)

@@ -17,7 +17,7 @@ GRANDCHILD = (
 )
 
 
-def _gone(pid, within_s=15.0):
+def _gone(pid, within_s=60.0):
     end = time.monotonic() + within_s
     while time.monotonic() < end:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
