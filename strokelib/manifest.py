@@ -108,7 +108,7 @@ def split(cohort: str) -> pd.DataFrame:
         cohort: Key of the cohort.
 
     Returns:
-        One row a case with at least ``case``, ``patient`` and ``split``.
+        One row a case: ``case``, ``patient`` (empty for a head without infarct), ``split``, ``anatomy``, ``label``.
 
     Raises:
         ManifestError: No such file or column, a case twice, or a patient in two parts.
@@ -118,8 +118,10 @@ def split(cohort: str) -> pd.DataFrame:
         raise ParameterError("cohort", found=repr(cohort), wanted=" or ".join(settings.COHORTS), next_step=step)
     table, thing = read(f"splits/{cohort}"), f"split of {cohort}"
     step = f"restore data_manifests/splits/{cohort}.csv from the repository"
-    if missing := {"case", "patient", "split"} - set(table):
-        raise ManifestError(thing, found=f"no column {sorted(missing)}", wanted="case, patient, split", next_step=step)
+    if missing := {"case", "patient", "split", "anatomy", "label"} - set(table):
+        raise ManifestError(
+            thing, found=f"no column {sorted(missing)}", wanted="case, patient, split, anatomy, label", next_step=step
+        )
     if twice := table["case"][table["case"].duplicated()].tolist():
         raise ManifestError(thing, found=f"cases twice: {twice[:5]}", wanted="each case once", next_step=step)
     named = table[table["patient"] != ""]

@@ -12,7 +12,7 @@ from strokelib.errors import ParameterError
 
 ENV_PREFIX = "STROKELIB_"
 COHORTS = ("aisd", "xwhd", "apis", "icoais", "center_tbi", "isles2018")
-AVAILABLE_COHORTS = ("aisd",)
+AVAILABLE_COHORTS = ("aisd", "xwhd", "apis", "icoais", "center_tbi")
 DEFAULT_COHORT = "aisd"
 
 

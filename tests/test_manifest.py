@@ -190,7 +190,10 @@ def test_verify_names_what_is_wrong(copied, name, old, new, expected):
     assert any(expected in problem for problem in manifest.verify())
 
 
-SPLIT = "case,patient,split,age\naisd-0001,sub-1,train,70\naisd-0002,sub-2,train,\naisd-0003,sub-3,test,80\n"
+SPLIT = (
+    "case,patient,split,anatomy,label,age\naisd-0001,sub-1,train,A,gold,70\n"
+    "aisd-0002,sub-2,train,A,gold,\naisd-0003,sub-3,test,B,gold,80\n"
+)
 
 
 def test_a_split_comes_back_with_its_gaps(copied):

@@ -51,8 +51,8 @@ def test_runs_on_different_profiles_cohorts_and_data_never_share_a_folder(tmp_pa
 
 def test_a_cohort_or_data_that_cannot_be_read_yet_is_refused_and_never_replaced(tmp_path):
     settings.require_available(settings.resolve("smoke", "aisd"))
-    with pytest.raises(ParameterError, match="xwhd"):
-        settings.require_available(settings.resolve("smoke", "xwhd"))
+    with pytest.raises(ParameterError, match="isles2018"):
+        settings.require_available(settings.resolve("smoke", "isles2018"))
     with pytest.raises(ParameterError, match="DATA"):
         settings.require_available(settings.resolve("smoke", data=tmp_path))
 

@@ -33,6 +33,7 @@ CT_ATLAS = {
     "ct_stripped_hu": "ct_stripped_hu_2mm.nii.gz",
 }
 PROBABILITIES = ("scgrey", "scwhite", "sccsf")
+ICBM_BRAIN = ("grey", "white", "brain")
 ONE_SIDED = 0.9
 MAJOR = ("ACA", "MCA", "PCA", "VB", "LV")
 COVARIATES = {
@@ -168,6 +169,25 @@ def ct_atlas(name: str) -> Volume:
         raise ParameterError("CT atlas volume", found=repr(name), wanted=wanted, next_step="give one of these names")
     volume = _nifti(manifest.asset(f"ct_atlas/{CT_ATLAS[name]}"))
     return volume.with_array(np.clip(volume.array, 0.0, 1.0)) if name in PROBABILITIES else volume
+
+
+def icbm_brain(name: str) -> Volume:
+    """One volume of the symmetric brain of young adults, ICBM 2009a, on the CT atlas' grid.
+
+    Args:
+        name: ``grey``, ``white`` (tissue probabilities) or ``brain`` (share of brain).
+
+    Returns:
+        (91, 109, 91) float32 in 0 to 1, LPS order.
+
+    Raises:
+        ParameterError: Another name.
+    """
+    if name not in ICBM_BRAIN:
+        wanted = ", ".join(ICBM_BRAIN)
+        raise ParameterError("ICBM volume", found=repr(name), wanted=wanted, next_step="give one of these names")
+    volume = _nifti(manifest.asset(f"icbm_brain/icbm2009a_sym_{name}_2mm.nii.gz"))
+    return volume.with_array(volume.array.astype(np.float32) / np.float32(255))
 
 
 def cormack_to_hu(array: np.ndarray) -> np.ndarray:

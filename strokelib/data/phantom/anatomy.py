@@ -1,4 +1,4 @@
-"""One head of anatomy A: its random parameters, and the smooth maps ("levels") that its tissue is thresholded from."""
+"""One head of anatomy A or B: its random parameters, and the smooth maps ("levels") that its tissue is cut from."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Head:
 
     Args:
         seed: Seed of the random fields.
+        anatomy: ``A`` or ``B``.
         age: Age in years that the head shows; drawn where the patient's own is missing.
         size: Factor along x, y, z against the standard brain.
         torque_mm: Opposite shift of the two halves along y.
@@ -30,7 +31,7 @@ class Head:
         sulcus_mm: Half-width of the sulci at the surface.
         rim_mm: Width of the fluid below the inner table.
         cistern_log: Widening of fissures and cisterns.
-        skull_mm: Thickness of the vault.
+        skull_mm: Thickness of the vault, in standard mm like all that follows.
         scalp_mm: Thickness of the scalp.
         white_change: Loss of density about the ventricles, 0 to 1.
         density_hu: Shift of all brain tissue.
@@ -40,6 +41,7 @@ class Head:
     """
 
     seed: int
+    anatomy: str
     age: float
     size: tuple[float, float, float]
     torque_mm: float
@@ -60,24 +62,31 @@ class Levels:
     """Smooth maps of one head, to be sampled at points of the standard frame.
 
     Args:
-        brain: (6, D, H, W) on :data:`BRAIN`: fluid (mm, positive in ventricles and cisterns), distance to the next
-            sulcus' sheet (mm), half-width of the sulci (mm), grey over white (log), added HU, half-width of the falx
-            (mm).
-        outside: (5, D, H, W) on the atlas' lattice: depth (mm), skin (mm), thickness of the vault (mm), template bone
-            (log of its share over the rest), muscle (0 to 1; below 0 air).
-        rim_mm: Width of the fluid below the inner table.
+        brain: (6, D, H, W) on :data:`BRAIN`: fluid (mm, positive in ventricles, cisterns and below the skull), distance
+            to the next sulcus' sheet (mm), half-width of the sulci (mm, less what :func:`_thinned` takes), grey over
+            white (log), added HU, half-width of the falx (mm).
+        outside: (4, D, H, W) on the atlas' lattice: depth, skin, bone (mm, positive in vault and base), soft tissue
+            (HU).
         calcium: Points (x, y, z, radius) in standard mm.
         chronic: Old infarcts (x, y, z, radius) in standard mm.
     """
 
     brain: torch.Tensor
     outside: torch.Tensor
-    rim_mm: float
     calcium: tuple[tuple[float, float, float, float], ...]
     chronic: tuple[tuple[float, float, float, float], ...]
 
 
-def draw_head(seed: int, age: float | None = None, sex: str | None = None, prior_stroke: bool | None = None) -> Head:
+def draw_head(
+    seed: int,
+    age: float | None = None,
+    sex: str | None = None,
+    prior_stroke: bool | None = None,
+    *,
+    anatomy: str = "A",
+    healthy: bool = False,
+    ages: tuple[float, float] = (KNOBS.age_mean, KNOBS.age_sd),
+) -> Head:
     """Draw a head; what is unknown of the patient is drawn as well.
 
     Args:
@@ -85,14 +94,18 @@ def draw_head(seed: int, age: float | None = None, sex: str | None = None, prior
         age: Years, or None.
         sex: ``M``, ``F`` or None.
         prior_stroke: Whether the patient had a stroke before; None counts as no.
+        anatomy: ``A`` or ``B``.
+        healthy: No change of white matter, no calcification, no old infarct, whatever the age.
+        ages: Mean and SD in years of an age that has to be drawn.
     """
     k, rng = KNOBS, generator(seed, "head")
-    drawn_age = float(np.clip(rng.normal(k.age_mean, k.age_sd), 18, 95))
+    drawn_age = float(np.clip(rng.normal(*ages), 18, 95))
     drawn_sex = "M" if rng.random() < 0.5 else "F"
     age = drawn_age if age is None or np.isnan(age) else float(age)
     decades = (age - 65.0) / 10.0
     overall = (k.size_male if (sex or drawn_sex) == "M" else -k.size_male) + rng.normal(0, k.size_sd)
-    size = tuple(float(np.clip(1 + overall + d, 0.93, 1.07)) for d in rng.normal(0, 0.5 * k.size_sd, 3))
+    living = k.living_size if anatomy == "A" else k.living_size_b
+    size = tuple(living * float(np.clip(1 + overall + d, 0.93, 1.07)) for d in rng.normal(0, 0.5 * k.size_sd, 3))
     both = k.ventricle_mm_at_65 + k.ventricle_mm_per_decade * decades + rng.normal(0, k.ventricle_sd_mm)
     sides = rng.normal(0, k.ventricle_side_sd_mm, 2)
     atrophy = rng.normal()
@@ -112,8 +125,11 @@ def draw_head(seed: int, age: float | None = None, sex: str | None = None, prior
                 float(rng.uniform(k.chronic_radius_min_mm, k.chronic_radius_max_mm)),
             )
         )
+    white_change = float(np.clip(old * rng.gamma(k.white_change_shape, k.white_change_scale), 0, 1))
+    calcified = calcified & (not healthy)
     return Head(
         seed=seed,
+        anatomy=anatomy,
         age=age,
         size=size,
         torque_mm=float(rng.normal(0.5 * k.torque_mm, 0.5 * k.torque_mm)),
@@ -121,9 +137,9 @@ def draw_head(seed: int, age: float | None = None, sex: str | None = None, prior
         sulcus_mm=float(k.sulcus_mm_at_65 + k.sulcus_mm_per_decade * decades + k.sulcus_sd_mm * atrophy),
         rim_mm=float(np.clip(k.rim_mm_at_65 + k.rim_mm_per_decade * decades + 0.5 * atrophy, 0.4, 5.0)),
         cistern_log=float(k.cistern_log_at_65 + k.cistern_log_per_decade * decades + 0.15 * atrophy),
-        skull_mm=float(np.clip(rng.normal(k.skull_mm, k.skull_sd_mm), 4.0, 10.0)),
-        scalp_mm=float(np.clip(rng.normal(k.scalp_mm, k.scalp_sd_mm), 3.0, 9.0)),
-        white_change=float(np.clip(old * rng.gamma(k.white_change_shape, k.white_change_scale), 0, 1)),
+        skull_mm=float(np.clip(rng.normal(k.skull_mm, k.skull_sd_mm), 4.0, 10.0) / living),
+        scalp_mm=float(np.clip(rng.normal(k.scalp_mm, k.scalp_sd_mm), 3.0, 9.0) / living),
+        white_change=0.0 if healthy else white_change,
         density_hu=float(rng.normal(0, k.head_hu_sd)),
         calcium_mm=(
             float(calcified[0] * radii[0]),
@@ -132,7 +148,7 @@ def draw_head(seed: int, age: float | None = None, sex: str | None = None, prior
             float(calcified[2] * radii[1]),
             float(calcified[3] * rng.uniform(0.3, 0.8)),
         ),
-        chronic=tuple(chronic),
+        chronic=() if healthy else tuple(chronic),
     )
 
 
@@ -151,11 +167,11 @@ def _crop(volume: torch.Tensor) -> torch.Tensor:
     return volume[-start[2] : depth - start[2], start[1] : start[1] + height, start[0] : start[0] + width]
 
 
-@lru_cache(maxsize=1)
-def _radial_points() -> tuple[torch.Tensor, torch.Tensor]:
+@lru_cache(maxsize=2)
+def _radial_points(anatomy: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Voxels of :data:`BRAIN` in the skull, and the point (3, N) whose folding pattern each shows: folds run
     inwards."""
-    within = (_crop(maps().depth) > -4.0).reshape(-1)
+    within = (_crop(maps(anatomy).depth) > -4.0).reshape(-1)
     x, y, z = (a.expand(BRAIN.shape).reshape(-1) for a in BRAIN.axes())
     offset = torch.stack((x, y + 18.0, z - 8.0))
     radius = torch.sqrt((offset[0] / 66) ** 2 + (offset[1] / 84) ** 2 + (offset[2] / 70) ** 2).clamp_min(0.15)
@@ -167,7 +183,7 @@ def _folds(head: Head, m: Maps) -> tuple[torch.Tensor, torch.Tensor]:
     """Signed distance to the sheets that the sulci follow, and the sulci's half-width, both in mm."""
     k, rng = KNOBS, generator(head.seed, "folds")
     pattern = smooth_field(rng, BRAIN, k.sulcus_spacing_mm, asymmetric=k.sulcus_asymmetric_share, band=True)
-    within, points = _radial_points()
+    within, points = _radial_points(head.anatomy)
     pattern.view(-1)[within] = BRAIN.sample(pattern[None], points)[0]
     slope = torch.stack(torch.gradient(pattern, spacing=BRAIN.step)).pow(2).sum(0).sqrt()
     distance = pattern / slope.clamp_min(float(0.6 * slope.mean()))
@@ -179,14 +195,21 @@ def _folds(head: Head, m: Maps) -> tuple[torch.Tensor, torch.Tensor]:
     return distance, width * taper.clamp(-1.0, 1.0) - 4.0 * (1 - _crop(m.cortical)) - 0.5 * _crop(m.base)
 
 
-def build(head: Head, swelling: torch.Tensor | None = None) -> Levels:
+def _thinned(half_width: torch.Tensor, edge_mm: float) -> torch.Tensor:
+    """Half-widths whose logistic edges give a thin slab the share that it fills: e ln(1 - exp(-h / e)) is added."""
+    safe = (half_width / edge_mm).clamp_min(1e-4)
+    return torch.where(half_width > 0, half_width + edge_mm * torch.log1p(-torch.exp(-safe)), half_width - 4.0)
+
+
+def build(head: Head, swelling: torch.Tensor | None = None, edge_mm: float = 0.5) -> Levels:
     """The levels of a head.
 
     Args:
         head: Its parameters.
         swelling: (D, H, W) on :data:`BRAIN`, mm by which fluid spaces are narrowed by a swollen infarct, or None.
+        edge_mm: Scale of the edges that the levels will be cut with.
     """
-    k, m = KNOBS, maps()
+    k, m = KNOBS, maps(head.anatomy)
     x, y, z = BRAIN.axes()
     share = {"asymmetric": k.asymmetric_share}
     distance, half_width = _folds(head, m)
@@ -197,7 +220,8 @@ def build(head: Head, swelling: torch.Tensor | None = None) -> Levels:
     cistern = k.cistern_mm_per_log * (_crop(m.csf) + head.cistern_log + 0.35 * smooth_field(rng, BRAIN, 14.0, **share))
     squeeze = 0.0 if swelling is None else swelling
     half_width = half_width - squeeze
-    fluid = torch.maximum(ventricle, cistern) - squeeze
+    depth = _crop(m.depth)
+    fluid = torch.maximum(torch.maximum(ventricle, cistern) - squeeze, head.rim_mm - depth)
     gyral = (k.cortex_mm - (distance.abs() - half_width.clamp_min(0.0))).clamp(-4.0, 4.0)
     cortical = _crop(m.cortical) * (1 - 0.7 * _crop(m.base)) * (1 - ((_crop(m.depth) - 20.0) / 12.0).clamp(0, 1))
     grey = 1.3 * _crop(m.grey) + 0.55 * gyral * cortical - 0.3 + 0.5 * smooth_field(rng, BRAIN, 8.0)
@@ -206,10 +230,13 @@ def build(head: Head, swelling: torch.Tensor | None = None) -> Levels:
     patchy = (0.8 + 0.6 * smooth_field(rng, BRAIN, 12.0, **share)).clamp(0.0, 1.8)
     added = added - k.white_change_hu * head.white_change * near * patchy * (1 - _crop(m.deep))
     added = added + k.deep_grey_extra_hu * _crop(m.deep)
+    added = added + k.cupping_hu * torch.exp(depth.clamp_min(0) * (-1.0 / k.cupping_reach_mm))
     above_callosum = torch.sqrt(((y + 18) / 52) ** 2 + ((z - 2) / 30) ** 2)
     falx = k.falx_half_mm * ((above_callosum - 1.0) * 4.0).clamp(-4, 1) + 0.0 * x + 0.5 * head.calcium_mm[4]
-    brain = torch.stack((fluid, distance, half_width, grey, added, falx - 8.0 * (z < -4)))
-    return Levels(brain, _outside(head, m), head.rim_mm, _calcium(head), head.chronic)
+    behind = torch.sigmoid((z - y - 40.0) / 12.0) * torch.sigmoid((z - 2.0) / 6.0)
+    falx = falx + k.sinus_mm * torch.exp(-((_crop(m.depth) / k.sinus_mm) ** 2)) * behind
+    brain = torch.stack((fluid, distance, _thinned(half_width, edge_mm), grey, added, falx - 8.0 * (z < -4)))
+    return Levels(brain, _outside(head, m), _calcium(head), head.chronic)
 
 
 def _calcium(head: Head) -> tuple[tuple[float, float, float, float], ...]:
@@ -225,6 +252,13 @@ def _calcium(head: Head) -> tuple[tuple[float, float, float, float], ...]:
     return tuple(s for s in spots if s[3] > 0)
 
 
+@lru_cache(maxsize=1)
+def _muscles() -> torch.Tensor:
+    """0 to 1, where neck and face hold muscle between their fat: the same in every head."""
+    pattern = smooth_field(generator(0, "muscles"), LATTICE, 9.0, asymmetric=0.0)
+    return torch.sigmoid((pattern + 0.3) / 0.25)
+
+
 def _outside(head: Head, m: Maps) -> torch.Tensor:
     """Levels of skull and scalp on the atlas' lattice."""
     k, rng = KNOBS, generator(head.seed, "skull")
@@ -232,10 +266,12 @@ def _outside(head: Head, m: Maps) -> torch.Tensor:
     temporal = torch.exp(-(((z + 12) / 30) ** 2) - ((y + 8) / 40) ** 2) * torch.sigmoid((x.abs() - 45) / 3)
     uneven = smooth_field(rng, LATTICE, 32.0, asymmetric=k.skull_asymmetric_share)
     thickness = head.skull_mm * (1 - 0.45 * temporal) + 0.8 * uneven
-    thickness = thickness.clamp_min(2.0) * (1 - m.base) - 3.0 * m.base
+    thickness = thickness.clamp_min(2.0) * (1 - m.base) + k.base_mm * m.base
     scalp = head.scalp_mm + 4.0 * temporal - 0.4 * uneven
     skin = (1 - m.base) * (thickness + scalp + m.depth) + m.base * m.skin
-    bone = ((m.template - 160.0) / 40.0).clamp(-4.0, 4.0) - 8.0 * (1 - m.base)
+    vault = torch.minimum(0.5 - m.depth, thickness + m.depth)
+    template_bone = ((m.template - 160.0) / 40.0).clamp(-4.0, 4.0) - 8.0 * (1 - m.base)
     air = torch.sigmoid((-300.0 - m.template) / 60.0) * m.base
-    muscle = (temporal + m.base).clamp(0, 1) - 2.0 * air
-    return torch.stack((m.depth, skin, thickness, bone, muscle))
+    flesh = k.fat_hu + (k.muscle_hu - k.fat_hu) * (temporal + m.base * _muscles()).clamp(0, 1)
+    flesh = flesh + (k.air_hu - flesh) * (2.0 * air - 0.5).clamp(0, 1)
+    return torch.stack((m.depth, skin, torch.maximum(vault, template_bone), flesh))

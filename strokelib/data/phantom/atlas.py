@@ -1,11 +1,12 @@
-"""Anatomy A: the CT atlas of Rorden et al. turned into smooth maps that a head is built from.
+"""Two anatomies, each turned into smooth maps that a head is built from: A, the CT atlas of Rorden et al. (older
+adults), and B, the symmetric ICBM 2009a brain (young adults), whose sulci, cisterns and ventricles run otherwise.
 
-The atlas' priors are averages over many brains and therefore blurred. What is kept of them are level sets (distances
+The atlases' priors are averages over many brains and therefore blurred. What is kept of them are level sets (distances
 in mm, log ratios), which stay smooth when they are blurred; edges are made by thresholding them anew in each head.
 The maps are mirror-symmetric: all asymmetry of a head is put in by its own random numbers.
 
-The heads keep the size of the atlas' space (MNI), whose skulls hold about a quarter more than those of living people;
-infarcts therefore keep the volumes that their masks have there.
+Both stand in MNI space, whose skulls hold about a quarter more than those of living people: heads are drawn smaller
+(``KNOBS.living_size``). The ICBM brain has no head around it: skull base and face of B are those of A.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from scipy import ndimage
 
 from strokelib.data import shipped
 from strokelib.data.phantom.fields import Lattice
+from strokelib.errors import ParameterError
 
 LATTICE = Lattice(corner=(90.0, 90.0, -72.0), step=2.0, shape=(91, 109, 91))
 DEPTH_LIMIT_MM = 45.0
+B_RIM_MM = 2.0
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,46 @@ def _ramp(value: np.ndarray, start: float, end: float) -> np.ndarray:
 
 
 def _prior(name: str) -> np.ndarray:
-    volume = np.nan_to_num(shipped.ct_atlas(name).array.astype(np.float64))
-    return 0.5 * (volume + volume[..., ::-1])
+    return _symmetric(shipped.ct_atlas(name).array)
 
 
-@lru_cache(maxsize=1)
-def maps() -> Maps:
-    """Build the maps of anatomy A (about two seconds, once a process)."""
+def _symmetric(array: np.ndarray) -> np.ndarray:
+    values = np.nan_to_num(array.astype(np.float64))
+    return 0.5 * (values + values[..., ::-1])
+
+
+def _tissue_a() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Grey, white and fluid shares, and the inside of the skull (bool)."""
     grey, white, csf = (_prior(name) for name in ("scgrey", "scwhite", "sccsf"))
+    return grey, white, csf, _largest(ndimage.binary_opening(grey + white + csf > 0.5, iterations=2))
+
+
+def _tissue_b() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """As :func:`_tissue_a`; the skull is laid around the closed brain, and what is neither grey nor white is fluid."""
+    grey, white, brain = (_symmetric(shipped.icbm_brain(name).array) for name in shipped.ICBM_BRAIN)
+    closed = ndimage.binary_closing(np.pad(brain > 0.5, 6), iterations=5)[6:-6, 6:-6, 6:-6]
+    cavity = _largest(ndimage.distance_transform_edt(~closed) * LATTICE.step <= B_RIM_MM)
+    return grey, white, np.where(cavity, np.clip(1 - grey - white, 0, 1), 0.0), cavity
+
+
+TISSUE = {"A": _tissue_a, "B": _tissue_b}
+
+
+@lru_cache(maxsize=2)
+def maps(anatomy: str = "A") -> Maps:
+    """Build the maps of an anatomy (about two seconds, once a process).
+
+    Args:
+        anatomy: ``A`` or ``B``.
+
+    Raises:
+        ParameterError: Another name.
+    """
+    if anatomy not in TISSUE:
+        raise ParameterError("anatomy", found=repr(anatomy), wanted="A or B", next_step="give one of these")
+    grey, white, csf, skull_cavity = TISSUE[anatomy]()
     template = shipped.cormack_to_hu(_prior("scct"))
     x, y, z = (axis.numpy() for axis in LATTICE.axes())
-    skull_cavity = _largest(ndimage.binary_opening(grey + white + csf > 0.5, iterations=2))
     head = ndimage.binary_fill_holes(template > -400)
     central = (np.abs(x) < 48) & (y > -70) & (y < 42) & (z > -34) & (z < 36)
     away_from_surface = ndimage.distance_transform_edt(skull_cavity) * LATTICE.step > 24
@@ -93,7 +125,7 @@ def maps() -> Maps:
     cortical = (1 - posterior_fossa) * (1 - deep)
     outside_ventricles = _ramp(-_distance_mm(ventricles, 0.7), -2.0, 2.0)
     csf_level = np.log((csf * outside_ventricles + 0.03) / (tissue + 0.03))
-    base = _ramp(-(z + 0.1 * y), 18, 36)
+    base = np.broadcast_to(_ramp(-(z + 0.1 * y), 18, 36), LATTICE.shape)
     arrays = {
         "depth": _distance_mm(skull_cavity, 0.8) + 1.0,
         "ventricle": _distance_mm(ventricles, 0.7),
@@ -103,6 +135,6 @@ def maps() -> Maps:
         "deep": ndimage.gaussian_filter(deep, 1.0),
         "skin": _distance_mm(head, 1.0),
         "template": template,
-        "base": np.broadcast_to(base, LATTICE.shape),
+        "base": base,
     }
     return Maps(**{name: torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)) for name, a in arrays.items()})

@@ -17,16 +17,19 @@ from strokelib.data.cases import Case, Volume
 from strokelib.data.phantom.anatomy import Head, draw_head
 from strokelib.data.phantom.fields import case_seed, one_thread
 from strokelib.data.phantom.infarcts import Infarct, draw_infarct
-from strokelib.data.phantom.render import render_scene, world_to_standard
+from strokelib.data.phantom.protocols import PROTOCOLS, Protocol
+from strokelib.data.phantom.render import render_scene
+from strokelib.data.phantom.scanner import GRIDS as SCANNER_GRIDS
 from strokelib.data.phantom.scanner import Pose, draw_pose
 from strokelib.data.phantom.scanner import grid as make_grid
+from strokelib.data.phantom.warp import world_to_standard
 from strokelib.errors import DataError, ParameterError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
-GRIDS = ("prepared", "native")
+VERSION = 2
+GRIDS = tuple(SCANNER_GRIDS)
 AIR_HU = -1000
 
 
@@ -44,26 +47,46 @@ def checked_cohort(cohort: str) -> str:
     return checked("embedded cohort", cohort, settings.AVAILABLE_COHORTS, step)
 
 
+@dataclass(frozen=True)
+class Row:
+    """One line of a cohort's committed list.
+
+    Args:
+        patient: Whose infarct; empty for a head without infarct.
+        split: ``train``, ``val``, ``test`` or ``hidden``.
+        anatomy: ``A`` or ``B``.
+        label: ``gold``, ``silver`` or ``none``.
+    """
+
+    patient: str
+    split: str
+    anatomy: str
+    label: str
+
+
 @cache
-def rows(cohort: str, manifests: Path) -> dict[str, tuple[str, str]]:
-    """Patient and split of each case in the committed list."""
-    return {row.case: (row.patient, row.split) for row in manifest.split(cohort).itertuples()}
+def rows(cohort: str, manifests: Path) -> dict[str, Row]:
+    """The committed list of a cohort."""
+    table = manifest.split(cohort).fillna("")
+    return {row.case: Row(row.patient, row.split, row.anatomy, row.label) for row in table.itertuples()}
 
 
-def _row(case_id: str) -> tuple[str, str, str]:
-    """Cohort, patient and split of a case."""
-    cohort = checked_cohort(case_id.rpartition("-")[0])
+def _row(case_id: str) -> tuple[str, Row]:
+    """Cohort and row of a case."""
+    cohort = checked_cohort(case_id.partition("-")[0])
     listed = rows(cohort, settings.manifests_dir())
     if case_id not in listed:
         step = f"data_manifests/splits/{cohort}.csv lists the cases"
         raise ParameterError(
             "case", found=repr(case_id), wanted=f"one of {len(listed)} cases of {cohort}", next_step=step
         )
-    return cohort, *listed[case_id]
+    return cohort, listed[case_id]
 
 
 def _covariates(patient: str) -> dict[str, Any]:
     """The patient's own age, sex, NIHSS and prior stroke; missing is None, the top class ``89+`` counts as 89."""
+    if not patient:
+        return dict.fromkeys(("age", "sex", "nihss", "prior_stroke"))
     row = _participants(settings.manifests_dir()).loc[patient]
     known = {name: None if row[name] != row[name] else row[name] for name in ("age", "sex", "nihss", "prior_stroke")}
     age, nihss, prior = known["age"], known["nihss"], known["prior_stroke"]
@@ -82,15 +105,15 @@ def _participants(manifests: Path) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a case is rendered from."""
+    """Everything a case is rendered from; without infarct where the head has none."""
 
     id: str
     cohort: str
-    patient: str
-    split: str
+    row: Row
+    protocol: Protocol
     covariates: dict[str, Any]
     head: Head
-    infarct: Infarct
+    infarct: Infarct | None
     pose: Pose
 
 
@@ -100,12 +123,19 @@ def plan(case_id: str) -> Plan:
     Raises:
         ParameterError: Unknown cohort or case.
     """
-    cohort, patient, split = _row(case_id)
-    known, seed = _covariates(patient), case_seed(case_id)
-    head = draw_head(seed, known["age"], known["sex"], known["prior_stroke"])
-    return Plan(
-        case_id, cohort, patient, split, known, head, draw_infarct(seed, patient), draw_pose(seed, head.size[1])
+    cohort, row = _row(case_id)
+    protocol, known, seed = PROTOCOLS[cohort], _covariates(row.patient), case_seed(case_id)
+    head = draw_head(
+        seed,
+        known["age"],
+        known["sex"],
+        known["prior_stroke"],
+        anatomy=row.anatomy,
+        healthy=protocol.healthy,
+        ages=protocol.ages,
     )
+    infarct = draw_infarct(seed, row.patient, protocol, row.label) if row.patient else None
+    return Plan(case_id, cohort, row, protocol, known, head, infarct, draw_pose(seed, protocol, head.size[1]))
 
 
 def render(case_id: str, grid: str = "prepared") -> Case:
@@ -113,11 +143,13 @@ def render(case_id: str, grid: str = "prepared") -> Case:
 
     Args:
         case_id: Such as ``aisd-0001``.
-        grid: ``prepared`` (30 x 112 x 96 voxels of 5 x 2 x 2 mm) or ``native`` (512 x 512, 5 mm slices, gantry tilt).
+        grid: ``prepared`` (30 x 112 x 96 voxels of 5 x 2 x 2 mm), ``published`` (40 x 256 x 256 voxels of 5 x 1.2 x
+            1.2 mm) or ``native`` (512 x 512, the scanner's slices, gantry tilt).
 
     Returns:
-        The case with ``truth`` ``tissue`` (index into ``painting.TISSUES``) and ``infarct_hu`` (the painted change in
-        HU, 0 or below). The skull is in the image.
+        The case; its lesion is what the cohort's reader drew. ``truth`` holds ``lesion`` (the infarct itself),
+        ``tissue`` (index into ``painting.TISSUES``), ``territory`` (label of the atlas) and ``infarct_hu`` (the painted
+        change in HU, 0 or below). The skull is in the image.
     """
     checked("grid", grid, GRIDS, "give one of these grids")
     with one_thread():
@@ -137,15 +169,16 @@ def render_pair(case_id: str, grid: str = "prepared") -> tuple[Case, Case]:
 
 
 def _case(planned: Plan, grid: str, *, with_infarct: bool) -> Case:
-    pose, infarct = planned.pose, planned.infarct
+    pose, infarct = planned.pose, planned.infarct if with_infarct else None
     target = make_grid(grid, pose)
-    scene = render_scene(target, planned.head, pose, infarct if with_infarct else None)
+    scene = render_scene(target, planned.head, pose, infarct, planned.protocol)
     facts = planned.covariates | {
-        "onset_hours": infarct.onset_hours if with_infarct else None,
-        "drop_hu": infarct.drop_hu if with_infarct else None,
-        "side": infarct.side if with_infarct else None,
-        "mask_ml": infarct.volume_ml if with_infarct else 0.0,
-        "anatomy": "A",
+        "onset_hours": infarct and infarct.onset_hours,
+        "drop_hu": infarct and infarct.drop_hu,
+        "side": infarct and infarct.side,
+        "mask_ml": infarct.volume_ml if infarct else 0.0,
+        "label": planned.row.label if infarct else "none",
+        "anatomy": planned.row.anatomy,
         "grid": grid,
         "pose": asdict(pose),
         "midline_plane": list(pose.midline_plane()),
@@ -156,13 +189,13 @@ def _case(planned: Plan, grid: str, *, with_infarct: bool) -> Case:
     }
     return Case(
         id=planned.id,
-        patient=planned.patient,
+        patient=planned.row.patient or planned.id,
         cohort=planned.cohort,
-        split=planned.split,
+        split=planned.row.split,
         image=Volume(scene.hu, target.affine),
-        lesion=scene.lesion,
+        lesion=scene.label,
         brain=scene.brain,
-        truth={"tissue": scene.tissue, "infarct_hu": scene.infarct_hu},
+        truth={name: getattr(scene, name) for name in ("lesion", "tissue", "territory", "infarct_hu")},
         facts=json.loads(json.dumps(facts)),
         embedded=True,
     )

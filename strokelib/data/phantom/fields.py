@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,6 +67,27 @@ class Lattice:
         y = (self.corner[1] - points[1]) * (2.0 / (self.step * (height - 1))) - 1.0
         z = (points[2] - self.corner[2]) * (2.0 / (self.step * (depth - 1))) - 1.0
         return torch.stack((x, y, z), dim=-1)
+
+    def holds(self, points: torch.Tensor, low: Sequence[float], high: Sequence[float]) -> torch.Tensor:
+        """Which of the points lie on the lattice, as an index.
+
+        Args:
+            points: (3, N) RAS mm.
+            low: Their smallest x, y, z.
+            high: Their largest.
+        """
+        first = [c - (n - 1) * self.step for c, n in zip(self.corner[:2], self.shape[:0:-1], strict=True)]
+        ends = ((first[0], self.corner[0]), (first[1], self.corner[1]), (self.corner[2], self._top))
+        if any(high[axis] < start or low[axis] > end for axis, (start, end) in enumerate(ends)):
+            return torch.empty(0, dtype=torch.long)
+        within = torch.ones(points.shape[1], dtype=torch.bool)
+        for axis, (start, end) in enumerate(ends):
+            within &= (points[axis] >= start) & (points[axis] <= end)
+        return within.nonzero()[:, 0]
+
+    @property
+    def _top(self) -> float:
+        return self.corner[2] + (self.shape[0] - 1) * self.step
 
     def sample(self, volume: torch.Tensor, points: torch.Tensor, *, outside: str = "border") -> torch.Tensor:
         """Read ``volume`` (C, D, H, W) at ``points`` (3, N) in mm by trilinear interpolation.

@@ -13,6 +13,7 @@ from strokelib.data import shipped
 from strokelib.data.phantom.anatomy import BRAIN
 from strokelib.data.phantom.fields import Lattice, blur, generator, smooth_field
 from strokelib.data.phantom.knobs import KNOBS
+from strokelib.data.phantom.protocols import Protocol
 
 PAD_MM = 8
 COARSE = Lattice(corner=BRAIN.corner, step=2 * BRAIN.step, shape=tuple((n + 1) // 2 for n in BRAIN.shape))
@@ -24,8 +25,8 @@ class Infarct:
 
     Args:
         lattice: Box of 1 mm voxels around the mask.
-        maps: (2, D, H, W) on ``lattice``: the mask (0 or 1) and the strength of the change (0 to about 2, soft at the
-            border, mean 1 in the mask).
+        maps: (3, D, H, W) on ``lattice``: the mask (0 or 1), the strength of the change (0 to about 2, soft at the
+            border, mean 1 in the mask), and what a reader draws of the mask (0 or 1).
         volume_ml: Volume of the capped mask.
         onset_hours: Time from onset to the scan.
         drop_hu: Mean loss of density over the mask, in HU.
@@ -76,12 +77,14 @@ def capped(mask: np.ndarray, cap_ml: float) -> np.ndarray:
     return out
 
 
-def draw_infarct(seed: int, patient: str) -> Infarct:
+def draw_infarct(seed: int, patient: str, protocol: Protocol, label: str = "gold") -> Infarct:
     """Take a patient's mask and draw what the mask does not say: time since onset, contrast, patchiness.
 
     Args:
         seed: Seed of the case.
         patient: Name of the patient whose mask is used.
+        protocol: The cohort's, for the time since onset.
+        label: ``gold`` (the reader draws the mask) or ``silver`` (with a reader's error).
     """
     k, rng = KNOBS, generator(seed, "infarct")
     volume = shipped.infarct(patient)
@@ -93,7 +96,8 @@ def draw_infarct(seed: int, patient: str) -> Infarct:
     shape = full.shape
     corner = (volume.affine @ np.array([start[2], start[1], start[0], 1.0]))[:3]
     lattice = Lattice(tuple(float(c) for c in corner), 1.0, shape)
-    onset = float(np.clip(np.exp(rng.normal(np.log(k.onset_median_h), k.onset_log_sd)), k.onset_min_h, k.onset_max_h))
+    drawn = np.exp(rng.normal(np.log(protocol.onset_h), protocol.onset_log_sd))
+    onset = float(np.clip(drawn, k.onset_min_h, k.onset_max_h))
     drop = expected_drop_hu(onset) * float(np.exp(rng.normal(0, k.drop_log_sd)))
     solid = torch.from_numpy(full.astype(np.float32))
     patches = (1 + k.patchiness * smooth_field(rng, lattice, k.patch_spacing_mm)).clamp(0.25, 1.9)
@@ -102,7 +106,7 @@ def draw_infarct(seed: int, patient: str) -> Infarct:
     squeeze, push = _swelling(lattice, solid, onset)
     return Infarct(
         lattice=lattice,
-        maps=torch.stack((solid, strength)),
+        maps=torch.stack((solid, strength, solid if label == "gold" else read_with_error(seed, lattice, full))),
         volume_ml=float(full.sum()) / 1000.0,
         onset_hours=onset,
         drop_hu=float(np.clip(drop, k.drop_min_hu, k.drop_max_hu)),
@@ -110,6 +114,32 @@ def draw_infarct(seed: int, patient: str) -> Infarct:
         squeeze=squeeze,
         push=push,
     )
+
+
+def read_with_error(seed: int, lattice: Lattice, full: np.ndarray) -> torch.Tensor:
+    """What a less careful reader draws of an infarct: the border moved in and out, small parts missed.
+
+    Args:
+        seed: Seed of the case.
+        lattice: The mask's box, of 1 mm voxels.
+        full: (D, H, W) bool, the mask.
+
+    Returns:
+        (D, H, W) float32, 0 or 1, in the same box.
+    """
+    k, rng = KNOBS, generator(seed, "reader")
+    distance = ndimage.distance_transform_edt(full) - ndimage.distance_transform_edt(~full)
+    shift = rng.normal(k.reader_bias_mm, k.reader_bias_sd_mm)
+    wander = k.reader_sd_mm * smooth_field(rng, lattice, k.reader_spacing_mm).numpy()
+    drawn = distance + np.clip(shift + wander, 1.0 - PAD_MM, PAD_MM - 1.0) > 0
+    parts, count = ndimage.label(full)
+    sizes = ndimage.sum_labels(full, parts, range(1, count + 1)) / 1000.0
+    missed = rng.random(count) < np.exp(-sizes / k.reader_misses_ml)
+    if missed.all():
+        missed[sizes.argmax()] = False
+    nearest = ndimage.distance_transform_edt(~full, return_distances=False, return_indices=True)
+    owner = parts[tuple(nearest)]
+    return torch.from_numpy((drawn & ~np.concatenate(([True], missed))[owner]).astype(np.float32))
 
 
 def _swelling(lattice: Lattice, solid: torch.Tensor, onset_hours: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,116 +6,133 @@ from dataclasses import dataclass
 
 import torch
 
-from strokelib.data.phantom.anatomy import BRAIN, Levels
-from strokelib.data.phantom.atlas import LATTICE
+from strokelib.data.phantom.anatomy import Levels
 from strokelib.data.phantom.infarcts import Infarct
 from strokelib.data.phantom.knobs import KNOBS
 
 TISSUES = ("air", "grey matter", "white matter", "fluid", "bone", "soft tissue", "chronic infarct")
+CHANNELS = ("hu", "change", "inside", "mask", "label", *TISSUES[1:])
+DURA_REACH_MM = 8.0
+AIR_SHARED_HU = -500.0
 
 
 @dataclass(frozen=True)
-class Painted:
-    """Values at N points, all float32.
+class Sampled:
+    """The maps of a head, read at N points.
 
     Args:
-        hu: Density in HU.
-        change_hu: What the acute infarct adds to it (zero or negative), swelling aside.
-        inside: 1 inside the inner table.
-        mask: 0 to 1, the infarct's mask.
-        shares: (6, N) grey, white, fluid, bone, soft tissue, chronic infarct.
+        points: (3, N) standard RAS mm.
+        outside: (4, N), as in :class:`strokelib.data.phantom.anatomy.Levels`.
+        brain: (6, N), as there.
     """
 
-    hu: torch.Tensor
-    change_hu: torch.Tensor
-    inside: torch.Tensor
-    mask: torch.Tensor
-    shares: torch.Tensor
+    points: torch.Tensor
+    outside: torch.Tensor
+    brain: torch.Tensor
 
 
-def paint(points: torch.Tensor, levels: Levels, infarct: Infarct | None, edge_mm: float) -> Painted:
+def paint(seen: Sampled, levels: Levels, infarct: Infarct | None, edge_mm: float) -> torch.Tensor:
     """Tissue and density at points of the standard frame.
 
     Args:
-        points: (3, N) RAS mm.
-        levels: The head's maps.
+        seen: The head's maps at the points.
+        levels: The same maps as a whole: of them only what is not a map is used.
         infarct: The acute infarct, or None.
         edge_mm: Scale of the logistic edge that stands for the scanner's blur and the pixel's size.
+
+    Returns:
+        (11, N) float32, named by :data:`CHANNELS`: density in HU; what the acute infarct adds to it (zero or negative,
+        swelling aside); 1 inside the inner table; the infarct's mask and what a reader draws of it, 0 to 1; shares of
+        grey, white, fluid, bone, soft tissue, chronic infarct.
     """
-    count = points.shape[1]
-    outside, skin = LATTICE.sample(levels.outside[:2], points)
-    inner = (outside > -3 * edge_mm).nonzero()[:, 0]
-    outer = ((outside < 3 * edge_mm) & (skin > -6 * edge_mm)).nonzero()[:, 0]
-    hu = torch.full((count,), KNOBS.air_hu)
-    change, mask, shares = torch.zeros(count), torch.zeros(count), torch.zeros(6, count)
-    inside = torch.sigmoid(outside / edge_mm)
+    depth, skin = seen.outside[0], seen.outside[1]
+    out = torch.empty(len(CHANNELS), depth.numel())
+    inside = torch.sigmoid(depth / edge_mm, out=out[2])
+    out[0] = KNOBS.air_hu
+    out[1], out[3:5], out[8:] = 0.0, 0.0, 0.0
+    outer = ((depth < 3 * edge_mm) & (skin > -6 * edge_mm)).nonzero()[:, 0]
     if len(outer):
-        bone, soft, value = _wrap(points[:, outer], levels, edge_mm)
-        hu[outer] = value
-        shares[3, outer], shares[4, outer] = bone * (1 - inside[outer]), soft * (1 - inside[outer])
-    if len(inner):
-        depth, part = outside[inner], inside[inner]
-        value, delta, covered, tissue = _brain(points[:, inner], depth, levels, infarct, edge_mm)
-        hu[inner] = hu[inner] * (1 - part) + value * part
-        change[inner], mask[inner] = delta * part, covered
-        shares[:3, inner], shares[5, inner] = tissue[:3] * part, tissue[3] * part
-    return Painted(hu, change, inside, mask, shares)
+        bone, soft, value = _wrap(seen.outside[:, outer], edge_mm)
+        rest = 1 - inside[outer]
+        out[0, outer], out[8, outer], out[9, outer] = value, bone * rest, soft * rest
+    low, high = seen.points.amin(dim=1).tolist(), seen.points.amax(dim=1).tolist()
+    value, fluid, grey = _brain(seen, levels, edge_mm, low, high)
+    chronic = out[10]
+    for x, y, z, radius in _near(levels.chronic, low, high, 1.5, 6.0):
+        distance = (seen.points - seen.points.new_tensor([[x], [y], [z]])).pow_(2).sum(0).sqrt_()
+        wavy = radius + 0.35 * radius * torch.tanh(seen.brain[1] / 4.0)
+        torch.maximum(chronic, torch.sigmoid(wavy - distance), out=chronic)
+    held = infarct.lattice.holds(seen.points, low, high) if infarct is not None else ()
+    if len(held):
+        mask, strength, label = infarct.lattice.sample(infarct.maps, seen.points[:, held], outside="zeros")
+        part = inside[held]
+        out[3, held], out[4, held] = mask, label
+        chronic[held] *= 1 - mask
+        flattening = infarct.contrast_loss * (KNOBS.grey_hu - KNOBS.white_hu) * (grey[held] - 0.5)
+        delta = -strength * (infarct.drop_hu + flattening) * (1 - fluid[held]) * (1 - chronic[held])
+        value[held] += delta
+        out[1, held] = delta * part
+    solid = 1 - fluid
+    if levels.chronic:
+        chronic *= solid
+        value += (KNOBS.chronic_hu - value) * chronic
+        chronic *= inside
+        solid = solid - chronic
+    out[0] += (value - out[0]).mul_(inside)
+    solid *= inside
+    torch.mul(fluid, inside, out=out[7])
+    torch.mul(grey, solid, out=out[5])
+    torch.sub(solid, out[5], out=out[6])
+    return out
 
 
-def _wrap(points: torch.Tensor, levels: Levels, edge: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _wrap(outside: torch.Tensor, edge: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Skull and scalp: share of bone, share of soft tissue, HU."""
     k = KNOBS
-    depth, skin, thickness, template_bone, muscle = LATTICE.sample(levels.outside, points)
-    out = -depth
-    vault = (torch.sigmoid((out + 0.5) / edge) * torch.sigmoid((thickness - out) / edge)).clamp(0, 1)
-    tables = torch.maximum(torch.sigmoid((k.table_mm - out) / 0.3), torch.sigmoid((out - thickness + k.table_mm) / 0.3))
-    dense = k.diploe_hu + (k.table_hu - k.diploe_hu) * tables
-    bone = torch.maximum(vault, torch.sigmoid(2.0 * template_bone))
+    _, skin, bone_mm, flesh = outside
+    bone = torch.sigmoid(bone_mm / edge)
+    dense = k.diploe_hu + (k.table_hu - k.diploe_hu) * torch.sigmoid((k.table_mm - bone_mm) / 0.3)
     in_head = torch.sigmoid(skin / edge)
-    leather = torch.sigmoid((1.6 - skin) / 0.4)
-    air = (-muscle - 0.5).clamp(0, 1)
-    flesh = k.fat_hu + (k.muscle_hu - k.fat_hu) * muscle.clamp(0, 1)
-    flesh = flesh + (k.skin_hu - flesh) * leather
-    flesh = flesh + (k.air_hu - flesh) * air
+    soft = (1 - bone) * in_head * (flesh > AIR_SHARED_HU)
+    flesh = flesh + (k.skin_hu - flesh) * torch.sigmoid((1.6 - skin) / 0.4) * (flesh > AIR_SHARED_HU)
     value = flesh + (dense - flesh) * bone
-    return bone * in_head, (1 - bone) * (1 - air) * in_head, k.air_hu + (value - k.air_hu) * in_head
+    return bone * in_head, soft, k.air_hu + (value - k.air_hu) * in_head
 
 
 def _brain(
-    points: torch.Tensor, depth: torch.Tensor, levels: Levels, infarct: Infarct | None, edge: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Brain and fluid: HU, change by the infarct, mask, shares (grey, white, fluid, chronic)."""
+    seen: Sampled, levels: Levels, edge: float, low: list[float], high: list[float]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Brain and fluid, infarcts aside: HU, share of fluid, grey over grey and white."""
     k = KNOBS
-    fluid_mm, sheet, half, grey_log, added, falx = BRAIN.sample(levels.brain, points)
-    slab = torch.sigmoid((half - sheet) / edge) + torch.sigmoid((half + sheet) / edge) - 1
-    fluid = torch.maximum(torch.sigmoid(fluid_mm / edge), torch.sigmoid((levels.rim_mm - depth) / edge))
-    fluid = torch.maximum(fluid, slab.clamp(0, 1))
+    fluid_mm, sheet, half, grey_log, added, falx = seen.brain
+    fluid = torch.maximum(fluid_mm, half - sheet.abs()).mul_(1 / edge).sigmoid_()
     grey = torch.sigmoid(grey_log / 0.6)
-    tissue = k.white_hu + (k.grey_hu - k.white_hu) * grey + added
-    change, mask = torch.zeros_like(depth), torch.zeros_like(depth)
-    if infarct is not None:
-        mask, strength = infarct.lattice.sample(infarct.maps, points, outside="zeros")
-        flattening = infarct.contrast_loss * (k.grey_hu - k.white_hu) * (grey - 0.5)
-        change = -strength * (infarct.drop_hu + flattening) * (1 - fluid)
-    chronic = torch.zeros_like(depth)
-    for x, y, z, radius in levels.chronic:
-        distance = (points - points.new_tensor([[x], [y], [z]])).pow(2).sum(0).sqrt()
-        wavy = radius + 0.35 * radius * torch.tanh(sheet / 4.0)
-        chronic = torch.maximum(chronic, torch.sigmoid((wavy - distance) / 1.0))
-    chronic = chronic * (1 - mask) * (1 - fluid)
-    change = change * (1 - chronic)
-    tissue = tissue + (k.chronic_hu - tissue) * chronic
-    value = (
-        tissue * (1 - fluid)
-        + k.csf_hu * fluid
-        + change
-        + k.cupping_hu * torch.exp(-depth.clamp_min(0) / k.cupping_reach_mm)
-    )
-    across = points[0] + 0.6 * torch.tanh(sheet / 6.0)
-    sheet_of_dura = (torch.sigmoid((falx - across) / edge) + torch.sigmoid((falx + across) / edge) - 1).clamp(0, 1)
-    value = value + (k.falx_hu - value).clamp_min(0) * sheet_of_dura
-    for x, y, z, radius in levels.calcium:
-        distance = (points - points.new_tensor([[x], [y], [z]])).pow(2).sum(0).sqrt()
-        value = value + k.calcium_hu * torch.sigmoid((radius - distance) / (0.5 + edge))
-    solid = (1 - fluid) * (1 - chronic)
-    return value, change, mask, torch.stack((grey * solid, (1 - grey) * solid, fluid, chronic))
+    value = torch.add(added, grey, alpha=k.grey_hu - k.white_hu).add_(k.white_hu)
+    value += (k.csf_hu - value).mul_(fluid)
+    if low[0] < DURA_REACH_MM and high[0] > -DURA_REACH_MM:
+        x = seen.points[0]
+        middle = (x.abs() < DURA_REACH_MM).nonzero()[:, 0]
+        across = x[middle] + 0.6 * torch.tanh(sheet[middle] / 6.0)
+        half_mm, here = falx[middle], value[middle]
+        dura = torch.sigmoid((half_mm - across) / edge) + torch.sigmoid((half_mm + across) / edge) - 1
+        value[middle] = here + (k.falx_hu - here).clamp_min_(0) * dura.clamp_min_(0)
+    for x, y, z, radius in _near(levels.calcium, low, high, 1.0, 4.0):
+        distance = (seen.points - seen.points.new_tensor([[x], [y], [z]])).pow_(2).sum(0).sqrt_()
+        value += k.calcium_hu * torch.sigmoid((radius - distance) / (0.5 + edge))
+    return value, fluid, grey
+
+
+def _near(
+    spots: tuple[tuple[float, float, float, float], ...],
+    low: list[float],
+    high: list[float],
+    radii: float,
+    margin: float,
+) -> list[tuple[float, float, float, float]]:
+    """The spots (x, y, z, radius) that reach into a box."""
+    reached = []
+    for spot in spots:
+        reach = radii * spot[3] + margin
+        if all(low[axis] - reach <= spot[axis] <= high[axis] + reach for axis in range(3)):
+            reached.append(spot)
+    return reached

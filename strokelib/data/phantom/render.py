@@ -1,155 +1,213 @@
-"""A head, an infarct, a pose and a grid make an image."""
+"""A head, an infarct, a pose and a grid make an image, slice by slice.
+
+All maps of a head are smooth, so they are read where the image's pixels are about as far apart as the maps' own voxels
+and interpolated in plane between these nodes; tissue edges are made after that, at every pixel of every sub-slice.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from strokelib.data.phantom.anatomy import CENTRE_MM, Head, Levels, build
+from strokelib.data import shipped
+from strokelib.data.phantom.anatomy import BRAIN, Head, Levels, build
 from strokelib.data.phantom.atlas import LATTICE
-from strokelib.data.phantom.fields import Lattice, generator, smooth_field
-from strokelib.data.phantom.infarcts import COARSE, Infarct
+from strokelib.data.phantom.infarcts import Infarct
 from strokelib.data.phantom.knobs import KNOBS
-from strokelib.data.phantom.painting import Painted, paint
-from strokelib.data.phantom.scanner import Grid, Pose, noise
+from strokelib.data.phantom.painting import CHANNELS, TISSUES, Sampled, paint
+from strokelib.data.phantom.protocols import Protocol
+from strokelib.data.phantom.scanner import Grid, Pose, noise_of_slices
+from strokelib.data.phantom.warp import NODES_A_WARP_NODE, warped_nodes
 
-WARP = Lattice(corner=(96.0, 96.0, -78.0), step=6.0, shape=(33, 40, 33))
-CHUNK_POINTS = 2_000_000
-AIR_BEYOND_MM = 9.0
+AIR_BEYOND_MM = 3.0
+BRAIN_BEYOND_MM = 5.0
 BRAIN_SHARE = 0.9
 
 
 @dataclass(frozen=True)
+class Slab:
+    """What lies in the voxels of one slice: means over its thickness, without noise.
+
+    Args:
+        place: Slice, rows and columns of the image; everything outside is air.
+        values: (11, h, w) float32, named by :data:`strokelib.data.phantom.painting.CHANNELS`.
+        territory: (h, w) uint8, label of the arterial territory, 0 outside the brain and the atlas' territories.
+    """
+
+    place: tuple[int, slice, slice]
+    values: torch.Tensor
+    territory: torch.Tensor
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """One channel (h, w)."""
+        return self.values[CHANNELS.index(name)]
+
+    @property
+    def shares(self) -> torch.Tensor:
+        """(6, h, w): share of each tissue of ``TISSUES[1:]``."""
+        return self.values[-len(TISSUES) + 1 :]
+
+    @property
+    def tissue(self) -> torch.Tensor:
+        """(h, w) uint8: index of the tissue that fills most of each voxel; what none fills is air, 0."""
+        shares, best = self.shares.max(dim=0)
+        return ((best + 1) * (shares > 1 - self.shares.sum(0))).to(torch.uint8)
+
+    @property
+    def brain(self) -> torch.Tensor:
+        """(h, w) bool: voxels with at least 90 % inside the inner table (fluid counts as brain)."""
+        return self["inside"] >= BRAIN_SHARE
+
+
+@dataclass(frozen=True)
 class Scene:
-    """One rendered image with its truth, all (D, H, W).
+    """One rendered CT with its truth, all (D, H, W).
 
     Args:
         hu: int16 HU.
         brain: bool, voxels with at least 90 % inside the inner table (fluid counts as brain).
         lesion: bool, the infarct without fluid.
+        label: bool, what the cohort's reader draws of it.
         tissue: uint8, index into ``painting.TISSUES``.
+        territory: uint8, label of the arterial territory.
         infarct_hu: float16, painted change in HU, zero or negative.
     """
 
     hu: np.ndarray
     brain: np.ndarray
     lesion: np.ndarray
+    label: np.ndarray
     tissue: np.ndarray
+    territory: np.ndarray
     infarct_hu: np.ndarray
 
 
-def world_to_standard(head: Head, pose: Pose) -> np.ndarray:
-    """(4, 4) linear part of the map from the image's RAS mm to the standard brain's; the smooth warp comes on top."""
-    linear = np.diag(1.0 / np.array(head.size)) @ pose.rotation().T
-    out = np.eye(4)
-    out[:3, :3] = linear
-    out[:3, 3] = np.array(CENTRE_MM) - linear @ np.array(pose.shift_mm)
-    return out
+@lru_cache(maxsize=1)
+def _territories() -> tuple[torch.Tensor, np.ndarray]:
+    volume, _ = shipped.territories()
+    return torch.from_numpy(volume.array.astype(np.uint8)), np.linalg.inv(volume.affine)
 
 
-def displacement(head: Head) -> torch.Tensor:
-    """(3, D, H, W) on :data:`WARP`: what is added to a standard point to find the atlas' point there, in mm."""
-    k, rng = KNOBS, generator(head.seed, "warp")
-    x = WARP.axes()[0]
-    parts = []
+def _territory_at(points: torch.Tensor) -> torch.Tensor:
+    """Label of the nearest voxel of the territory atlas at points (3, h, w) in standard mm."""
+    labels, to_voxel = _territories()
+    matrix = torch.from_numpy(to_voxel).float()
+    index = (matrix[:3, :3] @ points.flatten(1) + matrix[:3, 3:]).round_().int()
+    sizes = labels.shape[::-1]
+    inside = torch.ones(index.shape[1], dtype=torch.bool)
     for axis in range(3):
-        share = 1.0 - k.asymmetric_share if axis == 0 else k.asymmetric_share
-        coarse = smooth_field(rng, WARP, k.warp_coarse_spacing_mm, asymmetric=share)
-        fine = smooth_field(rng, WARP, k.warp_fine_spacing_mm, asymmetric=share)
-        parts.append(k.warp_coarse_mm * coarse + k.warp_fine_mm * fine)
-    middle = torch.exp(-((x / 15.0) ** 2))
-    parts[0] = parts[0] * (1 - 0.7 * middle)
-    parts[1] = parts[1] + 0.5 * head.torque_mm * torch.tanh(x / 20.0)
-    return torch.stack(parts)
+        inside &= (index[axis] >= 0) & (index[axis] < sizes[axis])
+        index[axis].clamp_(0, sizes[axis] - 1)
+    flat = (index[2] * sizes[1] + index[1]) * sizes[0] + index[0]
+    return (labels.view(-1)[flat.long()] * inside).view(points.shape[1:])
 
 
-def warp_nodes(target: Grid, head: Head, pose: Pose, infarct: Infarct | None) -> torch.Tensor:
-    """(D * samples, 3, rows, columns) standard RAS mm at each ``stride``-th pixel of every sub-slice."""
-    depth, height, width = target.shape
-    rows, columns = -(-(height - 1) // target.stride) + 1, -(-(width - 1) // target.stride) + 1
-    j, i = torch.arange(rows) * float(target.stride), torch.arange(columns) * float(target.stride)
-    below = ((torch.arange(target.samples) + 0.5) / target.samples - 0.5) * (
-        target.slice_mm / np.linalg.norm(target.affine[:3, 2])
-    )
-    k = (torch.arange(depth)[:, None] + below[None]).reshape(-1)
-    kk, jj, ii = torch.meshgrid(k.float(), j, i, indexing="ij")
-    matrix = torch.from_numpy(world_to_standard(head, pose) @ target.affine).float()
-    points = matrix[:3, :3] @ torch.stack((ii, jj, kk)).reshape(3, -1) + matrix[:3, 3:]
-    moved = points + WARP.sample(displacement(head), points)
-    if infarct is not None:
-        moved = moved - COARSE.sample(infarct.push, points)
-    return moved.reshape(3, -1, rows, columns).transpose(0, 1)
+def _box(near: torch.Tensor) -> tuple[slice, slice] | None:
+    """Rows and columns that hold all nodes near the head, one more on each side."""
+    sides = []
+    for axis in (0, 1):
+        used = near.any(dim=1 - axis).nonzero()[:, 0]
+        if not len(used):
+            return None
+        sides.append(slice(max(0, int(used[0]) - 1), min(near.shape[axis], int(used[-1]) + 2)))
+    return sides[0], sides[1]
 
 
-def render_scene(target: Grid, head: Head, pose: Pose, infarct: Infarct | None, *, noisy: bool = True) -> Scene:
-    """Render one image.
+def _finer(values: torch.Tensor, times: int) -> torch.Tensor:
+    """Maps (C, S, rows, columns) interpolated in plane, so that each interval holds ``times`` ones."""
+    if times == 1:
+        return values
+    if times == 2:  # four times as quick as F.interpolate
+        *lead, rows, columns = values.shape
+        out = values.new_empty(*lead, 2 * rows - 1, 2 * columns - 1)
+        out[..., ::2, ::2] = values
+        torch.lerp(values[..., :-1], values[..., 1:], 0.5, out=out[..., ::2, 1::2])
+        torch.lerp(out[..., :-1:2, :], out[..., 2::2, :], 0.5, out=out[..., 1::2, :])
+        return out
+    size = [(n - 1) * times + 1 for n in values.shape[2:]]
+    return F.interpolate(values, size=size, mode="bilinear", align_corners=True)
+
+
+def _maps_at(points: torch.Tensor, levels: Levels) -> torch.Tensor:
+    """The head's maps (10, S, rows, columns) at points (3, S, rows, columns); 0 for the brain's maps outside it."""
+    flat = points.flatten(1)
+    outside = LATTICE.sample(levels.outside, flat)
+    inner = (outside[0] > -BRAIN_BEYOND_MM).nonzero()[:, 0]
+    brain = torch.zeros(len(levels.brain), flat.shape[1])
+    brain[:, inner] = BRAIN.sample(levels.brain, flat[:, inner])
+    return torch.cat((outside, brain)).view(-1, *points.shape[1:])
+
+
+def painted_slices(target: Grid, head: Head, pose: Pose, infarct: Infarct | None) -> Iterator[Slab]:
+    """Paint a head on a grid, without noise; slices that show air alone are left out.
 
     Args:
         target: The image's grid.
         head: The anatomy.
         pose: How the head lies.
         infarct: The acute infarct, or None.
-        noisy: Whether noise is added.
     """
-    levels = build(head, None if infarct is None else infarct.squeeze)
     edge = float(np.hypot(KNOBS.edge_mm, 0.16 * target.pixel_mm))
+    levels = build(head, None if infarct is None else infarct.squeeze, edge)
     _, height, width = target.shape
-    step, samples = target.stride, target.samples
-    parts = []
-    for nodes in warp_nodes(target, head, pose, infarct).split(
-        samples * max(1, CHUNK_POINTS // (samples * height * width))
-    ):
-        near = _near_head(nodes, levels, target)
-        size = ((nodes.shape[2] - 1) * step + 1, (nodes.shape[3] - 1) * step + 1)
-        points = F.interpolate(nodes, size=size, mode="bilinear", align_corners=True)[:, :, :height, :width]
-        points = points.unflatten(0, (-1, samples)).permute(2, 1, 0, 3, 4).flatten(2)[:, :, near.flatten()]
-        painted = paint(points.flatten(1), levels, infarct, edge)
-        parts.append(tuple(_slice_means(values, near, samples, empty) for values, empty in _channels(painted)))
-    hu, change, inside, mask, shares = (torch.cat(p, dim=-3) for p in zip(*parts, strict=True))
-    if noisy:
-        hu = hu + noise(head.seed, target, pose.pixel_mm)
-    tissue = _largest_share(shares)
-    lesion = (mask >= 0.5) & (inside >= BRAIN_SHARE) & ((tissue == 1) | (tissue == 2))
-    return Scene(
-        hu=hu.round().clamp(-1024, 3071).to(torch.int16).numpy(),
-        brain=(inside >= BRAIN_SHARE).numpy(),
-        lesion=lesion.numpy(),
-        tissue=tissue.numpy(),
-        infarct_hu=change.to(torch.float16).numpy(),
-    )
+    samples, stride = target.samples, target.stride
+    coarse = warped_nodes(target, head, pose, infarct)
+    near = LATTICE.sample(levels.outside[1:2], coarse.flatten(1)).view(coarse.shape[1:]) > -AIR_BEYOND_MM
+    for k in range(target.shape[0]):
+        part = slice(k * samples, (k + 1) * samples)
+        box = _box(near[part].any(dim=0))
+        if box is None:
+            continue
+        nodes = _finer(coarse[:, part, box[0], box[1]], NODES_A_WARP_NODE)
+        maps = _maps_at(nodes, levels)
+        top, left = (side.start * stride * NODES_A_WARP_NODE for side in box)
+        territory = _territory_at(nodes.mean(dim=1))
+        values = 0.0
+        for sample in range(samples):
+            fine = _finer(torch.cat((nodes[:, sample], maps[:, sample]))[:, None], stride)[:, 0]
+            fine = fine[..., : height - top, : width - left]
+            shape, fine = fine.shape[1:], fine.flatten(1)
+            values = values + paint(Sampled(fine[:3], fine[3:7], fine[7:]), levels, infarct, edge)
+        values = (values / samples).view(-1, *shape)
+        territory = territory.repeat_interleave(stride, 0).repeat_interleave(stride, 1)[: shape[0], : shape[1]]
+        territory = territory * (values[CHANNELS.index("inside")] >= 0.5)
+        yield Slab((k, slice(top, top + shape[0]), slice(left, left + shape[1])), values, territory)
 
 
-def _largest_share(shares: torch.Tensor) -> torch.Tensor:
-    """Index (uint8) of the tissue that fills most of each voxel; what no tissue fills is air, 0."""
-    best = 1 - shares.sum(0)
-    label = torch.zeros(best.shape, dtype=torch.uint8)
-    for number, share in enumerate(shares, start=1):
-        label[share > best] = number
-        best = torch.maximum(best, share)
-    return label
+def render_scene(
+    target: Grid, head: Head, pose: Pose, infarct: Infarct | None, protocol: Protocol, *, noisy: bool = True
+) -> Scene:
+    """Render one CT image.
 
-
-def _near_head(nodes: torch.Tensor, levels: Levels, target: Grid) -> torch.Tensor:
-    """(D, H, W) bool: pixels of cells with a corner in the head or near it in any sub-slice; all others are air."""
-    flat = nodes.transpose(0, 1).flatten(1)
-    skin = LATTICE.sample(levels.outside[1:2], flat).reshape(-1, target.samples, *nodes.shape[2:]).amax(dim=1)
-    cells = F.max_pool2d((skin > -AIR_BEYOND_MM).float(), 2, stride=1, padding=1)[:, 1:, 1:] > 0
-    return cells.repeat_interleave(target.stride, 1).repeat_interleave(target.stride, 2)[
-        :, : target.shape[1], : target.shape[2]
-    ]
-
-
-def _channels(painted: Painted) -> tuple[tuple[torch.Tensor, float], ...]:
-    """What is kept of a block, and the value of each in air."""
-    values = (painted.change_hu, painted.inside, painted.mask, painted.shares)
-    return (painted.hu, KNOBS.air_hu), *((v, 0.0) for v in values)
-
-
-def _slice_means(values: torch.Tensor, near: torch.Tensor, samples: int, empty: float) -> torch.Tensor:
-    """Mean of values (..., samples * N) over the sub-slices, put at the N pixels of ``near``; ``empty`` elsewhere."""
-    full = torch.full((*values.shape[:-1], near.numel()), empty)
-    full[..., near.flatten()] = values.unflatten(-1, (samples, -1)).mean(dim=-2)
-    return full.unflatten(-1, near.shape)
+    Args:
+        target: The image's grid.
+        head: The anatomy.
+        pose: How the head lies.
+        infarct: The acute infarct, or None.
+        protocol: The cohort's scanner, for the noise.
+        noisy: Whether noise is added where the head is; the air around it has none.
+    """
+    shape = target.shape
+    hu = np.full(shape, KNOBS.air_hu, np.int16)
+    brain, lesion, label = (np.zeros(shape, bool) for _ in range(3))
+    tissue, territory = (np.zeros(shape, np.uint8) for _ in range(2))
+    change = np.zeros(shape, np.float16)
+    slices = noise_of_slices(head.seed, target, pose, protocol) if noisy else None
+    for slab in painted_slices(target, head, pose, infarct):
+        place, values = slab.place, slab["hu"]
+        if slices is not None:
+            values = values + slices(place)
+        hu[place] = values.round_().clamp_(-1024, 3071).to(torch.int16).numpy()
+        brain[place], tissue[place] = slab.brain.numpy(), slab.tissue.numpy()
+        territory[place] = slab.territory.numpy()
+        if infarct is not None and bool(slab["mask"].any() | slab["label"].any()):
+            solid = brain[place] & ((tissue[place] == 1) | (tissue[place] == 2))
+            lesion[place] = (slab["mask"] >= 0.5).numpy() & solid
+            label[place] = (slab["label"] >= 0.5).numpy() & solid
+            change[place] = slab["change"].to(torch.float16).numpy()
+    return Scene(hu, brain, lesion, label, tissue, territory, change)

@@ -1,8 +1,9 @@
-"""The scanner of the cohort ``aisd``: pose, gantry, grids, noise."""
+"""The scanner: pose, gantry, grids, noise; what differs between cohorts stands in their protocols."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,10 +11,11 @@ from torch.nn import functional as F
 
 from strokelib.data.phantom.fields import generator
 from strokelib.data.phantom.knobs import KNOBS
+from strokelib.data.phantom.protocols import Protocol
 
-PREPARED_SHAPE = (30, 112, 96)
-PREPARED_SPACING = (5.0, 2.0, 2.0)
 NATIVE_PIXELS = 512
+NOISE_SLICE_MM = 5.0
+NOISE_GRAIN_MM = 0.9
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class Pose:
         shift_mm: Displacement of the head's centre to the patient's right, to the front and upwards.
         gantry_deg: Tilt of the native slices; the prepared grid has none.
         pixel_mm: Native pixel.
+        slice_mm: Native slice thickness and distance.
         slices: Number of native slices.
+        noise: Factor on the protocol's noise.
     """
 
     angle_deg: float
@@ -37,7 +41,9 @@ class Pose:
     shift_mm: tuple[float, float, float]
     gantry_deg: float
     pixel_mm: float
+    slice_mm: float
     slices: int
+    noise: float
 
     def rotation(self) -> np.ndarray:
         """(3, 3) rotation from the head's axes to the scanner's, both right-anterior-superior."""
@@ -58,7 +64,7 @@ class Grid:
     """Where the image is wanted.
 
     Args:
-        name: ``prepared`` or ``native``.
+        name: A name of :data:`GRIDS`.
         shape: (D, H, W).
         affine: (4, 4), index (x, y, z, 1) to RAS mm.
         slice_mm: Thickness that each slice averages over, along the table's axis.
@@ -79,53 +85,62 @@ class Grid:
         return float(np.linalg.norm(self.affine[:3, 0]))
 
 
-def draw_pose(seed: int, length_factor: float = 1.0) -> Pose:
+def draw_pose(seed: int, protocol: Protocol, length_factor: float = 1.0) -> Pose:
     """Draw pose and geometry of a case.
 
     Args:
         seed: Seed of the case.
+        protocol: The cohort's.
         length_factor: The head's length against the standard one; the field of view is chosen to hold it.
     """
     k, rng = KNOBS, generator(seed, "pose")
-    angle = float(np.clip(rng.normal(0, k.angle_sd_deg), -k.angle_max_deg, k.angle_max_deg))
+    angle = float(np.clip(rng.normal(0, protocol.angle_sd_deg), -k.angle_max_deg, k.angle_max_deg))
     roll, pitch = (float(v) for v in rng.normal(0, k.tilt_sd_deg, 2))
     shift = np.clip(rng.normal(0, k.shift_sd_mm, 3), -k.shift_max_mm, k.shift_max_mm)
+    low, high = protocol.pixel_mm
     needed = (k.head_length_mm * length_factor + 2 * abs(shift[1])) / NATIVE_PIXELS
+    thickness = float(rng.choice(protocol.slice_mm))
     return Pose(
         angle_deg=angle,
         roll_deg=roll,
         pitch_deg=pitch,
         shift_mm=tuple(float(v) for v in shift),
-        gantry_deg=float(rng.uniform(k.gantry_min_deg, k.gantry_max_deg)) if rng.random() < k.gantry_share else 0.0,
-        pixel_mm=float(np.clip(rng.uniform(k.pixel_min_mm, k.pixel_max_mm), needed, k.pixel_max_mm)),
-        slices=int(rng.integers(k.slices_min, k.slices_max + 1)),
+        gantry_deg=float(rng.uniform(k.gantry_min_deg, k.gantry_max_deg))
+        if rng.random() < protocol.gantry_share
+        else 0.0,
+        pixel_mm=float(np.clip(rng.uniform(low, high), needed, high)),
+        slice_mm=thickness,
+        slices=round(rng.uniform(k.coverage_min_mm, k.coverage_max_mm) / thickness),
+        noise=float(np.exp(rng.normal(0, k.noise_log_sd))),
     )
 
 
 def unposed(pose: Pose) -> Pose:
     """The same scanner with the head straight and centred."""
-    return Pose(0.0, 0.0, 0.0, (0.0, 0.0, 0.0), 0.0, pose.pixel_mm, pose.slices)
+    return replace(pose, angle_deg=0.0, roll_deg=0.0, pitch_deg=0.0, shift_mm=(0.0, 0.0, 0.0), gantry_deg=0.0)
+
+
+# Name of a grid -> shape (D, H, W), spacing (dz, dy, dx) in mm, sub-slices a slice, pixels between two nodes.
+GRIDS = {
+    "prepared": ((30, 112, 96), (5.0, 2.0, 2.0), 2, 1),
+    "published": ((40, 256, 256), (5.0, 1.2, 1.2), 2, 2),
+    "native": (None, None, 2, 5),
+}
 
 
 def grid(name: str, pose: Pose) -> Grid:
-    """The prepared grid (2 x 2 x 5 mm, 30 x 112 x 96) or the native one (512 x 512, tilted by the gantry)."""
-    if name == "prepared":
-        (depth, height, width), (dz, dy, dx), tilt, samples, stride = PREPARED_SHAPE, PREPARED_SPACING, 0.0, 2, 3
-    else:
-        depth, height, width = pose.slices, NATIVE_PIXELS, NATIVE_PIXELS
-        dz, dy, dx, tilt, samples, stride = (
-            KNOBS.slice_mm,
-            pose.pixel_mm,
-            pose.pixel_mm,
-            np.deg2rad(pose.gantry_deg),
-            2,
-            8,
-        )
+    """The grid of a name of :data:`GRIDS`; ``native`` is the scanner's own, tilted by the gantry."""
+    shape, spacing, samples, stride = GRIDS[name]
+    tilt = 0.0
+    if shape is None:
+        shape, tilt = (pose.slices, NATIVE_PIXELS, NATIVE_PIXELS), np.deg2rad(pose.gantry_deg)
+        spacing = (pose.slice_mm, pose.pixel_mm, pose.pixel_mm)
+    (depth, height, width), (dz, dy, dx) = shape, spacing
     linear = np.array([[-dx, 0, 0], [0, -dy * np.cos(tilt), 0], [0, -dy * np.sin(tilt), dz]], float)
     affine = np.eye(4)
     affine[:3, :3] = linear
     affine[:3, 3] = -linear @ (np.array([width - 1, height - 1, depth - 1]) / 2)
-    return Grid(name, (depth, height, width), affine, dz, samples, stride)
+    return Grid(name, shape, affine, dz, samples, stride)
 
 
 def block_factor(pixel_mm: float, native_mm: float, blur_mm: float) -> float:
@@ -136,26 +151,41 @@ def block_factor(pixel_mm: float, native_mm: float, blur_mm: float) -> float:
     return float((1 + 2 * ((1 - lags / count) * correlation).sum()) / count)
 
 
-def noise(seed: int, target: Grid, native_mm: float) -> torch.Tensor:
+def noise_of_slices(
+    seed: int, target: Grid, pose: Pose, protocol: Protocol
+) -> Callable[[tuple[int, slice, slice]], torch.Tensor]:
     """Correlated noise in HU, independent between slices; its size is that of the native scan seen on ``target``.
 
     Args:
         seed: Seed of the case.
         target: The image's grid.
-        native_mm: Pixel of the native scan.
+        pose: The native scan's geometry.
+        protocol: The cohort's.
 
     Returns:
-        (D, H, W) float32.
+        From slice, rows and columns to (h, w) float32; the same noise whichever part is asked for.
     """
-    k, rng = KNOBS, generator(seed, f"noise-{target.name}")
-    level = k.noise_sd_hu * float(np.exp(rng.normal(0, k.noise_log_sd)))
+    rng = generator(seed, f"noise-{target.name}")
     white = torch.from_numpy(rng.standard_normal(target.shape, dtype=np.float32))
-    sigma = k.noise_blur_mm / native_mm if target.name == "native" else 0.45
-    kernel = np.exp(-0.5 * (np.arange(-3, 4) / sigma) ** 2)
+    native = target.name == "native"
+    sigma = protocol.noise_blur_mm / pose.pixel_mm if native else NOISE_GRAIN_MM / target.pixel_mm
+    reach = max(1, int(np.ceil(2.5 * sigma)))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     kernel /= np.sqrt((kernel**2).sum())
-    padded = F.pad(white, (3, 3))
-    out = sum(float(w) * padded[..., n : n + target.shape[2]] for n, w in enumerate(kernel))
-    padded = F.pad(out, (0, 0, 3, 3))
-    out = sum(float(w) * padded[:, n : n + target.shape[1]] for n, w in enumerate(kernel))
-    factor = 1.0 if target.name == "native" else block_factor(target.pixel_mm, native_mm, k.noise_blur_mm)
-    return out * (level * factor)
+    level = protocol.noise_sd_hu * pose.noise * (NOISE_SLICE_MM / target.slice_mm) ** 0.5
+    level *= 1.0 if native else block_factor(target.pixel_mm, pose.pixel_mm, protocol.noise_blur_mm)
+
+    def of(place: tuple[int, slice, slice]) -> torch.Tensor:
+        k, rows, columns = place
+        (top, bottom), (left, right) = (
+            (max(0, s.start - reach), min(n, s.stop + reach)) for s, n in zip(place[1:], target.shape[1:], strict=True)
+        )
+        part = white[k, top:bottom, left:right]
+        padding = (reach - columns.start + left, reach - right + columns.stop)
+        padding = (*padding, reach - rows.start + top, reach - bottom + rows.stop)
+        part = F.pad(part, padding)
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        across = sum(float(w) * part[:, n : n + width] for n, w in enumerate(kernel))
+        return sum(float(w * level) * across[n : n + height] for n, w in enumerate(kernel))
+
+    return of

@@ -7,6 +7,7 @@ import pytest
 
 from strokelib.data.phantom import cohorts, embedded
 from strokelib.errors import ParameterError
+from strokelib.settings import Profile
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +28,7 @@ def rendered(monkeypatch, one_case):
     return names
 
 
-@pytest.mark.parametrize(
-    ("profile", "sizes"), [("smoke", (8, 4, 6)), ("demo", (240, 40, 52)), ("paper", (295, 50, 52))]
-)
+@pytest.mark.parametrize(("profile", "sizes"), [("smoke", (8, 4, 6)), ("demo", (96, 16, 52)), ("paper", (295, 50, 52))])
 def test_a_profile_has_its_number_of_cases(profile, sizes):
     assert tuple(len(cohorts.case_ids("aisd", part, profile)) for part in ("train", "val", "test")) == sizes
 
@@ -82,7 +81,7 @@ def test_a_file_cut_short_is_rendered_again(tmp_path, rendered):
     assert rendered == [*cases.ids, cases.ids[1]]
 
 
-@pytest.mark.parametrize("cohort", ["xwhd", "isles2018", "nonsense"])
+@pytest.mark.parametrize("cohort", ["isles2018", "nonsense"])
 def test_a_cohort_that_is_not_built_is_refused(cohort, tmp_path):
     with pytest.raises(ParameterError, match="embedded cohort"):
         cohorts.load(cohort, "train", "smoke", root=tmp_path)
@@ -108,3 +107,15 @@ def test_several_splits_are_rendered_in_one_go_and_are_those_of_load(tmp_path, r
     assert [len(p) for p in parts] == [2, 6]
     assert rendered == [name for part in parts for name in part.ids]
     assert parts[1].ids == cohorts.load("aisd", "test", "smoke", root=tmp_path).ids
+
+
+def test_the_demo_uses_at_most_400_heads_with_those_kept_for_isles2018():
+    used = sum(sum(counts[Profile.DEMO]) for counts in cohorts.COUNTS.values())
+    assert used + 57 <= 400
+
+
+def test_every_cohort_has_enough_cases_for_its_profiles():
+    for cohort, counts in cohorts.COUNTS.items():
+        for profile, sizes in counts.items():
+            for part, size in zip(cohorts.SPLITS, sizes, strict=True):
+                assert len(cohorts.case_ids(cohort, part, profile)) == size

@@ -6,6 +6,9 @@ import pytest
 from strokelib.data import shipped
 from strokelib.data.phantom.infarcts import capped, draw_infarct, expected_drop_hu, water_uptake
 from strokelib.data.phantom.knobs import KNOBS
+from strokelib.data.phantom.protocols import PROTOCOLS
+
+AISD = PROTOCOLS["aisd"]
 
 
 def test_a_mask_below_the_cap_is_left_alone():
@@ -25,7 +28,7 @@ def test_a_mask_above_the_cap_keeps_its_deepest_part():
 
 
 def test_the_largest_mask_is_capped_at_300_ml():
-    infarct = draw_infarct(1, "sub-1373")
+    infarct = draw_infarct(1, "sub-1373", AISD)
     assert infarct.volume_ml == pytest.approx(300.0)
     assert infarct.maps[0].sum() == 300_000
 
@@ -43,7 +46,7 @@ def test_the_loss_of_density_grows_with_time_within_its_limits():
 
 @pytest.mark.parametrize("patient", ["sub-1000", "sub-1001"])
 def test_the_mask_in_its_box_is_the_patients_own(patient):
-    infarct, mask = draw_infarct(3, patient), shipped.infarct(patient).array
+    infarct, mask = draw_infarct(3, patient, AISD), shipped.infarct(patient).array
     assert infarct.maps[0].sum() == mask.sum()
     assert infarct.side == "left"
     x, y, z = (a.expand(infarct.lattice.shape)[infarct.maps[0] > 0].numpy() for a in infarct.lattice.axes())
@@ -54,7 +57,25 @@ def test_the_mask_in_its_box_is_the_patients_own(patient):
 
 
 def test_swelling_is_zero_away_from_the_infarct_and_points_outwards():
-    infarct = draw_infarct(3, "sub-1001")
+    infarct = draw_infarct(3, "sub-1001", AISD)
     assert (infarct.squeeze == 0).float().mean() > 0.5
     assert (infarct.push == 0).all(0).float().mean() > 0.5
     assert 0 < float(infarct.push.abs().max()) <= KNOBS.expansion_mm
+
+
+def test_a_gold_label_is_the_mask_and_a_silver_one_is_near_it():
+    gold = draw_infarct(3, "sub-1001", AISD)
+    np.testing.assert_array_equal(gold.maps[0], gold.maps[2])
+    dice = []
+    for seed in range(6):
+        mask, _, label = draw_infarct(seed, "sub-1001", AISD, "silver").maps
+        dice.append(float(2 * (mask * label).sum() / (mask.sum() + label.sum())))
+    assert max(dice) < 0.999
+    assert np.mean(dice) > 0.5
+
+
+@pytest.mark.parametrize("cohort", ["aisd", "xwhd"])
+def test_the_time_to_the_scan_is_the_protocols(cohort):
+    protocol = PROTOCOLS[cohort]
+    hours = [draw_infarct(seed, "sub-1000", protocol).onset_hours for seed in range(60)]
+    assert np.median(hours) == pytest.approx(protocol.onset_h, rel=0.35)
