@@ -1,4 +1,8 @@
-"""From prepared cases to batches of slices."""
+"""From prepared cases to batches of slices.
+
+Volumes and 3-D patches are in :mod:`strokelib.data.volumes` and :mod:`strokelib.data.patches`; batches are prepared
+ahead of the training by :mod:`strokelib.data.prefetch`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from torch import Tensor
 from strokelib.data import preprocess
 from strokelib.data.augment import NONE, Augmentation, augment
 from strokelib.data.cases import Case
+from strokelib.data.streams import SeededStream
 from strokelib.errors import DataError, ParameterError
 
 VERSION = 1
@@ -20,7 +25,7 @@ Normalise = Literal["unit", "zscore"]
 
 
 class Batch(NamedTuple):
-    """Images (B, 1, H, W) float32 and class numbers (B, H, W) int64."""
+    """Images (B, C, H, W) or (B, C, D, H, W) float32 and class numbers (B, H, W) or (B, D, H, W) int64."""
 
     images: Tensor
     lesions: Tensor
@@ -31,7 +36,7 @@ class Slices:
     """Slices of many cases on one grid.
 
     Args:
-        images: (N, 1, H, W) float32, brain only, normalised.
+        images: (N, C, H, W) float32, brain only, normalised; C is 1, or 2 k + 1 with k neighbours on either side.
         lesions: (N, H, W) uint8, 0 or 1.
         case: (N,) int64, number of the case in the list given.
         z: (N,) int64, number of the slice in its case.
@@ -105,6 +110,25 @@ def case_images(case: Case, window_hu: tuple[float, float], normalise: Normalise
     return image if normalise == "unit" else preprocess.zscore(image, brain)
 
 
+def with_neighbours(images: np.ndarray, neighbours: int) -> np.ndarray:
+    """Each slice of a scan with the slices below and above it as channels; beyond the ends the end slice is repeated.
+
+    Args:
+        images: (D, H, W).
+        neighbours: Slices on either side, k.
+
+    Returns:
+        (D, 2 k + 1, H, W), from below upwards, the slice itself in the middle.
+
+    Raises:
+        ParameterError: A negative number of neighbours.
+    """
+    if neighbours < 0:
+        raise ParameterError("neighbours", found=neighbours, wanted="0 or more", next_step="correct the recipe")
+    levels = np.arange(len(images))[:, None] + np.arange(-neighbours, neighbours + 1)
+    return images[levels.clip(0, len(images) - 1)]
+
+
 def slices_of(
     cases: Sequence[Case],
     *,
@@ -112,6 +136,7 @@ def slices_of(
     normalise: Normalise = "unit",
     smallest_brain_ml: float = 0.0,
     crop: tuple[int, int] | None = None,
+    neighbours: int = 0,
 ) -> Slices:
     """All slices that show brain, of cases that lie on one grid.
 
@@ -121,6 +146,7 @@ def slices_of(
         normalise: As in :func:`case_images`.
         smallest_brain_ml: Slices with no more brain than this are left out.
         crop: Height and width of the window about the brain that is kept, or None for the whole slice.
+        neighbours: As in :func:`with_neighbours`; memory grows with the number of channels.
 
     Returns:
         The slices, in the order of the cases and from below upwards; a lesion outside the brain mask does not count.
@@ -141,23 +167,21 @@ def slices_of(
             )
         brain = np.ones(case.image.array.shape, bool) if case.brain is None else case.brain.astype(bool)
         (kept,) = np.nonzero(brain.sum(axis=(1, 2)) * case.image.voxel_ml > smallest_brain_ml)
-        place = (kept, *(brain_box(brain, crop) if crop else ()))
-        images.append(case_images(case, window_hu, normalise)[place])
-        lesions.append((case.lesion & brain)[place].astype(np.uint8))
+        rows, columns = brain_box(brain, crop) if crop else (slice(None), slice(None))
+        image = case_images(case, window_hu, normalise)[:, rows, columns]
+        images.append(with_neighbours(image, neighbours)[kept])
+        lesions.append((case.lesion & brain)[kept, rows, columns].astype(np.uint8))
         numbers.append(np.full(len(kept), number))
         levels.append(kept)
     if not images:
         raise DataError("cases", found="none", wanted="at least one", next_step="choose another split or cohort")
     joined = (torch.from_numpy(np.concatenate(part)) for part in (images, lesions, numbers, levels))
     image, lesion, number, level = joined
-    return Slices(image[:, None], lesion, number.long(), level.long())
+    return Slices(image, lesion, number.long(), level.long())
 
 
-class SliceSampler:
+class SliceSampler(SeededStream):
     """An endless stream of batches in which a set share of the slices holds lesion.
-
-    Sample number i of the stream is drawn from a generator of its own, seeded by (seed, i): it depends on nothing
-    before it, so the stream's whole state is one number.
 
     Args:
         slices: What to draw from, with replacement.
@@ -178,8 +202,8 @@ class SliceSampler:
         lesion_share: float | None = None,
         augmentation: Augmentation = NONE,
     ) -> None:
-        self.slices, self.batch, self.seed, self.augmentation, self.drawn = slices, batch, seed, augmentation, 0
-        self.lesion_share = lesion_share
+        super().__init__(batch, seed)
+        self.slices, self.augmentation, self.lesion_share = slices, augmentation, lesion_share
         holds = slices.with_lesion.numpy()
         self.groups = (np.flatnonzero(~holds), np.flatnonzero(holds))
         share = 0.0 if lesion_share is None else lesion_share
@@ -195,34 +219,12 @@ class SliceSampler:
                 next_step="give other cases, or lesion_share=None",
             )
 
-    def __iter__(self) -> Self:
-        return self
-
     def _pick(self, generator: np.random.Generator) -> int:
         if self.lesion_share is None:
             return int(generator.integers(len(self.slices)))
         return int(generator.choice(self.groups[int(generator.random() < self.lesion_share)]))
 
-    def __next__(self) -> Batch:
-        """The next batch."""
-        generators = [np.random.default_rng((self.seed, self.drawn + i)) for i in range(self.batch)]
-        places = [self._pick(g) for g in generators]
-        self.drawn += self.batch
-        chosen = self.slices[places]
+    def draw(self, first: int, generators: list[np.random.Generator]) -> Batch:
+        """The batch of these generators; ``first`` plays no part."""
+        chosen = self.slices[[self._pick(g) for g in generators]]
         return Batch(*augment(chosen.images, chosen.lesions, self.augmentation, generators))
-
-    def state_dict(self) -> dict[str, int]:
-        """The position in the stream."""
-        return {"seed": self.seed, "drawn": self.drawn}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go to a saved position of the same stream.
-
-        Raises:
-            ParameterError: The position is of a stream with another seed.
-        """
-        if state["seed"] != self.seed:
-            raise ParameterError(
-                "sampler", found=f"seed {state['seed']}", wanted=f"seed {self.seed}", next_step="give the run's seed"
-            )
-        self.drawn = state["drawn"]

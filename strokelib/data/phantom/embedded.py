@@ -156,6 +156,20 @@ def render(case_id: str, grid: str = "prepared") -> Case:
         return _case(plan(case_id), grid, with_infarct=True)
 
 
+def render_turned(case_id: str, angle_deg: float, grid: str = "prepared") -> Case:
+    """The same head, infarct and scanner with another angle of the midline: what alignment is tested on.
+
+    Args:
+        case_id: Such as ``aisd-0346``.
+        angle_deg: Angle of the midline in the axial picture, in place of the case's own.
+        grid: As in :func:`render`.
+    """
+    checked("grid", grid, GRIDS, "give one of these grids")
+    with one_thread():
+        planned = plan(case_id)
+        return _case(replace(planned, pose=replace(planned.pose, angle_deg=angle_deg)), grid, with_infarct=True)
+
+
 def render_pair(case_id: str, grid: str = "prepared") -> tuple[Case, Case]:
     """The same head, pose and noise with and without its infarct: the difference of their asymmetries is pathological.
 
