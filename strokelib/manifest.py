@@ -22,6 +22,12 @@ PAPERS = ("papl", "adn", "ssl_nnunet", "pseudo_dwi")
 ARTEFACTS = {"table": 20, "figure": 34, "in-text": 2}
 EQUATIONS = {"papl": 24, "adn": 6, "ssl_nnunet": 3, "pseudo_dwi": 18}
 TEXT = {"number": str, "published_cell": str, "patient": str, "case": str, "case_id": str}
+SPLIT_COLUMNS = ("case", "patient", "split", "anatomy", "label")
+SPLIT_WORDS = {
+    "split": ("train", "val", "test", "hidden"),
+    "anatomy": ("A", "B"),
+    "label": ("gold", "silver", "none"),
+}
 REPORTED_COLUMNS = (
     "method", "dataset", "aligned", "split", "lesion_filter", "metric", "statistic", "value", "unit", "direction",
     "published_cell", "note",
@@ -108,27 +114,44 @@ def split(cohort: str) -> pd.DataFrame:
         cohort: Key of the cohort.
 
     Returns:
-        One row a case: ``case``, ``patient`` (empty for a head without infarct), ``split``, ``anatomy``, ``label``.
+        One row a case: ``case``; ``patient`` ("" for a head without infarct); ``split`` (train, val, test or hidden);
+        ``anatomy`` (A or B, B in test and hidden parts alone); ``label`` (gold, silver, or none without infarct).
 
     Raises:
-        ManifestError: No such file or column, a case twice, or a patient in two parts.
+        ManifestError: No such file or column, another word, a case twice, a patient in two parts or with two heads
+            (slabs of one head differ in the last piece of the case's name), anatomy B outside the test parts, or a
+            label without an infarct.
     """
     if cohort not in settings.COHORTS:
         step = "data_manifests/cohorts.csv lists the cohorts"
         raise ParameterError("cohort", found=repr(cohort), wanted=" or ".join(settings.COHORTS), next_step=step)
-    table, thing = read(f"splits/{cohort}"), f"split of {cohort}"
-    step = f"restore data_manifests/splits/{cohort}.csv from the repository"
-    if missing := {"case", "patient", "split", "anatomy", "label"} - set(table):
-        raise ManifestError(
-            thing, found=f"no column {sorted(missing)}", wanted="case, patient, split, anatomy, label", next_step=step
-        )
+    table, step = read(f"splits/{cohort}"), f"restore data_manifests/splits/{cohort}.csv from the repository"
+    if missing := [column for column in SPLIT_COLUMNS if column not in table]:
+        wanted = ", ".join(SPLIT_COLUMNS)
+        raise ManifestError(f"split of {cohort}", found=f"no column {missing}", wanted=wanted, next_step=step)
+    for found, wanted in _split_problems(table):
+        raise ManifestError(f"split of {cohort}", found=found, wanted=wanted, next_step=step)
+    return table
+
+
+def _split_problems(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """What does not hold in a list of cases, and what should."""
+    for column, words in SPLIT_WORDS.items():
+        if strange := sorted(set(table[column]) - set(words)):
+            yield f"{column} {strange[:5]}", " or ".join(words)
     if twice := table["case"][table["case"].duplicated()].tolist():
-        raise ManifestError(thing, found=f"cases twice: {twice[:5]}", wanted="each case once", next_step=step)
+        yield f"cases twice: {twice[:5]}", "each case once"
     named = table[table["patient"] != ""]
     parts = named.groupby("patient")["split"].nunique()
     if shared := parts[parts > 1].index.tolist():
-        raise ManifestError(thing, found=f"{shared[:5]} in two parts", wanted="each patient in one", next_step=step)
-    return table
+        yield f"{shared[:5]} in two parts", "each patient in one"
+    heads = named["case"].str.split("-").str[:2].str.join("-").groupby(named["patient"]).nunique()
+    if shared := heads[heads > 1].index.tolist():
+        yield f"{shared[:5]} with two heads", "each patient once; slabs share the name's first two pieces"
+    if seen := table.loc[(table["anatomy"] == "B") & table["split"].isin(["train", "val"]), "case"].tolist():
+        yield f"anatomy B in training or validation: {seen[:5]}", "B in test and hidden parts alone"
+    if wrong := table.loc[(table["patient"] == "") != (table["label"] == "none"), "case"].tolist():
+        yield f"labels that contradict the patient: {wrong[:5]}", "none where there is no infarct, and only there"
 
 
 @cache
@@ -205,10 +228,21 @@ def verify() -> list[str]:
             problems.append(str(error))
     if not problems:
         problems += [*_asset_problems(), *_ledger_problems()]
+    return problems + list(_list_problems())
+
+
+def _list_problems() -> Iterator[str]:
+    """What is wrong with the cohorts' lists of cases, each for itself and between them."""
     present = {path.stem for path in (settings.manifests_dir() / "splits").glob("*.csv")}
+    seen: dict[str, str] = {}
     for cohort in sorted(present | set(settings.AVAILABLE_COHORTS)):
         try:
-            split(cohort)
+            table, wanted = split(cohort), cohorts()["embedded"].get(cohort)
         except (ManifestError, ParameterError) as error:
-            problems.append(str(error))
-    return problems
+            yield str(error)
+            continue
+        if len(table) != wanted:
+            yield f"splits/{cohort}.csv: found {len(table)} cases; wanted {wanted} (cohorts.csv)"
+        for patient in sorted(set(table["patient"]) - {""}):
+            if seen.setdefault(patient, cohort) != cohort:
+                yield f"splits/{cohort}.csv: {patient} stands in splits/{seen[patient]}.csv too"

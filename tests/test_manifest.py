@@ -197,19 +197,51 @@ SPLIT = (
 
 
 def test_a_split_comes_back_with_its_gaps(copied):
-    (copied / "splits").mkdir(exist_ok=True)
     (copied / "splits" / "aisd.csv").write_text(SPLIT, "utf-8")
     table = manifest.split("aisd")
     assert table["split"].tolist() == ["train", "train", "test"]
     assert np.isnan(table.loc[1, "age"])
 
 
+def test_a_head_without_infarct_has_an_empty_text_for_its_patient():
+    table = manifest.split("center_tbi")
+    assert set(table["patient"]) == {""}
+    assert set(table["label"]) == {"none"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
-    [("sub-3", "sub-1", "two parts"), ("aisd-0003", "aisd-0001", "cases twice"), ("patient", "person", "no column")],
+    [
+        ("sub-3", "sub-1", "two parts"),
+        ("aisd-0003", "aisd-0001", "cases twice"),
+        ("sub-2", "sub-1", "two heads"),
+        ("patient", "person", "no column"),
+        ("test", "exam", "train or val or test or hidden"),
+        ("test,B", "test,C", "A or B"),
+        ("train,A,gold,70", "train,B,gold,70", "anatomy B in training"),
+        ("A,gold,70", "A,golden,70", "gold or silver or none"),
+        ("sub-2,", ",", "contradict the patient"),
+        ("gold,80", "none,80", "contradict the patient"),
+    ],
 )
-def test_a_split_that_shares_a_patient_or_a_case_is_refused(copied, old, new, expected):
-    (copied / "splits").mkdir(exist_ok=True)
+def test_a_split_that_does_not_hold_is_refused(copied, old, new, expected):
+    assert old in SPLIT
     (copied / "splits" / "aisd.csv").write_text(SPLIT.replace(old, new), "utf-8")
     with pytest.raises(ManifestError, match=expected):
         manifest.split("aisd")
+
+
+def test_two_slabs_of_one_head_share_a_patient(copied):
+    slabs = "case,patient,split,anatomy,label\nisles2018-0001-1,sub-1,test,B,gold\nisles2018-0001-2,sub-1,test,B,gold\n"
+    (copied / "splits" / "isles2018.csv").write_text(slabs, "utf-8")
+    assert len(manifest.split("isles2018")) == 2
+
+
+def test_verify_names_a_patient_of_two_cohorts_and_a_list_of_another_length(copied):
+    path = copied / "splits" / "apis.csv"
+    taken = manifest.split("aisd").loc[0, "patient"]
+    own = next(name for name in manifest.split("apis")["patient"] if name)
+    path.write_text(path.read_text("utf-8").replace(f",{own},", f",{taken},"), "utf-8")
+    assert manifest.verify() == [f"splits/apis.csv: {taken} stands in splits/aisd.csv too"]
+    path.write_text(path.read_text("utf-8").replace(f",{taken},", f",{own},").rpartition("\napis-")[0] + "\n", "utf-8")
+    assert manifest.verify() == ["splits/apis.csv: found 51 cases; wanted 52 (cohorts.csv)"]

@@ -134,9 +134,7 @@ def align_case(case: Case, ends: np.ndarray, line_of: LineOf = "scan") -> Aligne
     _, dy, dx = case.image.spacing
     if case.brain is None or abs(dy - dx) > 1e-3 * dx:
         found = "no brain mask" if case.brain is None else f"pixels of {dy:.3f} x {dx:.3f} mm"
-        raise DataError(
-            f"case {case.id}", found=found, wanted="a mask and square pixels", next_step="prepare the case"
-        )
+        raise DataError(f"case {case.id}", found=found, wanted="a mask and square pixels", next_step="prepare the case")
     common = one_line(ends, case.brain.sum(axis=(1, 2)).astype(float))
     lines = np.broadcast_to(common, ends.shape).copy()
     if line_of == "slice":

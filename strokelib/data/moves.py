@@ -120,14 +120,16 @@ def _warped(
     reach = np.abs(linear) @ half
     low = np.floor(middle - reach).astype(int)
     sides = np.ceil(middle + reach).astype(int) + 1 - low
-    image, lesion = box_at(images, low, sides, fill), box_at(lesions[None], low, sides)
+    # From the fill upwards: zeros stay zeros under interpolation, another constant comes back rounded.
+    floor = (images.new_zeros(len(images)) if fill is None else fill).view(-1, 1, 1, 1)
+    image, lesion = box_at(images, low, sides, fill) - floor, box_at(lesions[None], low, sides)
     classes = torch.arange(1, int(lesion.max()) + 1)
     matrix = np.eye(4)
     matrix[:3, :3] = linear[::-1, ::-1]
     matrix[:3, 3] = (middle - low - linear @ half)[::-1]
     both = torch.cat([image, (lesion == classes.view(-1, 1, 1, 1)).to(image.dtype)])[None]
     both = warp_3d(both, torch.from_numpy(matrix), tuple(size))[0]
-    image, shares = both[: len(image)], both[len(image) :]
+    image, shares = both[: len(image)] + floor, both[len(image) :]
     if not len(classes):
         return image, torch.zeros(tuple(size), dtype=torch.long)
     most, which = shares.max(dim=0)

@@ -74,12 +74,12 @@ def test_a_quarter_turn_is_that_of_numpy(axis, plane):
 
 
 def test_a_quarter_turn_on_flat_voxels_turns_millimetres():
-    # 10 mm along y become 10 mm along z: 5 voxels of 2 mm become 2 voxels of 5 mm.
+    # 11 voxels of 2 mm along y become 22 mm along z, 5 voxels; the one of 5 mm along z becomes 3 of 2 mm along y.
     lesion = torch.zeros(21, 41, 41, dtype=torch.uint8)
     lesion[10, 15:26, 20] = 1
     _, truth = cut(lesion[None].float(), lesion, (0, 0, 0), lesion.shape, spacing=(5, 2, 2), move=Move((0, 0, 90)))
-    assert [int(v) for v in truth.nonzero()[:, 0].unique()] == [8, 9, 10, 11, 12]
-    assert truth.nonzero()[:, 1].unique().tolist() == [20]
+    assert truth.nonzero()[:, 0].unique().tolist() == [8, 9, 10, 11, 12]
+    assert truth.nonzero()[:, 1].unique().tolist() == [19, 20, 21]
 
 
 @pytest.mark.parametrize("zoom", [0.7, 1.0, 1.4])
@@ -102,14 +102,16 @@ def test_image_and_lesion_move_together():
 def test_classes_stay_classes_and_keep_their_places():
     lesion = torch.zeros(20, 20, 20, dtype=torch.uint8)
     lesion[:, :, 6:10], lesion[:, :, 10:14] = 1, 3
-    _, truth = cut(lesion[None].float(), lesion, (0, 0, 0), lesion.shape, move=Move(shift=(0.01, 0.0, 0.02)))
+    _, truth = cut(lesion[None].float(), lesion, (0, 0, 0), lesion.shape, move=Move(shift=(0.0, 0.0, 0.02)))
     assert set(truth.unique().tolist()) == {0, 1, 3}
     assert torch.equal(truth, lesion.long())
 
 
 def test_a_turned_box_reads_what_lies_around_it_in_the_volume():
     field = torch.arange(40.0).expand(1, 40, 40, 40).clone() + torch.arange(40.0)[:, None]
-    seen, _ = cut(field, torch.zeros(40, 40, 40), (12, 12, 12), (16, 16, 16), move=Move((45, 0, 0)), fill=torch.zeros(1))
+    seen, _ = cut(
+        field, torch.zeros(40, 40, 40), (12, 12, 12), (16, 16, 16), move=Move((45, 0, 0)), fill=torch.zeros(1)
+    )
     offset = torch.arange(16.0) - 7.5
     y, x = torch.meshgrid(offset, offset, indexing="ij")
     options = [39 + (2**0.5) * part for part in (x, y, -x, -y)]
@@ -147,14 +149,12 @@ def test_a_turn_zoom_and_shift_are_those_of_monai(angles_deg):
         rotate_range=[(a, a) for a in theirs],
         translate_range=[(s, s) for s in shift],
         scale_range=[(1 / zoom - 1, 1 / zoom - 1)] * 3,
-        mode=("bilinear", "nearest"),
+        mode="bilinear",
         padding_mode="zeros",
     )
     expected = affine({"image": image, "lesion": lesion[None].float()})
     seen, truth = cut(image, lesion, (0, 0, 0), shape, move=move)
     core = (0, slice(6, -6), slice(7, -7), slice(7, -7))
     torch.testing.assert_close(seen[core], expected["image"].as_tensor()[core], atol=1e-4, rtol=0)
-    other = expected["lesion"].as_tensor()[0].long()
-    dice = 2 * (truth * other).sum() / (truth.sum() + other.sum())
-    assert float(dice) > 0.97
+    assert (truth != (expected["lesion"].as_tensor()[0] >= 0.5)).sum() <= 2
     assert float((image[core] - seen[core]).abs().max()) > 0.02

@@ -28,7 +28,7 @@ from strokelib.errors import DataError, ParameterError
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 2
+VERSION = 3
 GRIDS = tuple(SCANNER_GRIDS)
 AIR_HU = -1000
 
@@ -160,7 +160,7 @@ def render_turned(case_id: str, angle_deg: float, grid: str = "prepared") -> Cas
     """The same head, infarct and scanner with another angle of the midline: what alignment is tested on.
 
     Args:
-        case_id: Such as ``aisd-0346``.
+        case_id: Such as ``aisd-0347``.
         angle_deg: Angle of the midline in the axial picture, in place of the case's own.
         grid: As in :func:`render`.
     """

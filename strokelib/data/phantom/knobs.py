@@ -147,7 +147,7 @@ class Knobs:
     adc_fluid: float = knob(3000.0, "1e-6 mm2/s", ASSUMED, "mr")
     adc_chronic: float = knob(1900.0, "1e-6 mm2/s", ASSUMED, "mr")
     adc_acute: float = knob(450.0, "1e-6 mm2/s", ASSUMED, "mr")
-    smallest_ml: float = knob(0.5, "mL", ASSUMED, "draw")
+    smallest_ml: float = knob(0.5, "mL", ASSUMED, "draw_cohorts")
 
 
 KNOBS = Knobs()

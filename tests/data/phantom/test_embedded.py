@@ -16,7 +16,7 @@ from strokelib.data.phantom.scanner import grid, unposed
 from strokelib.data.phantom.warp import world_to_standard
 from strokelib.errors import ParameterError
 
-NAMES = ("aisd-0002", "xwhd-0003", "aisd-0346")
+NAMES = ("aisd-0003", "xwhd-0003", "aisd-0347")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_a_case_says_what_it_is(pair):
     assert case.image.array.shape == case.lesion.shape == case.brain.shape == (30, 112, 96)
     assert case.image.spacing == pytest.approx((5.0, 2.0, 2.0))
     assert case.facts["nihss"] == (None if np.isnan(row["nihss"]) else row["nihss"])
-    assert case.facts["anatomy"] == ("B" if case.id == "aisd-0346" else "A")
+    assert case.facts["anatomy"] == ("B" if case.id == "aisd-0347" else "A")
 
 
 def test_the_lesion_lies_in_the_brain_and_not_in_fluid(pair):
@@ -216,7 +216,7 @@ def test_xwhd_has_no_chronic_change():
 
 
 def test_brains_have_a_living_size():
-    volumes = [c.brain.sum() * c.image.voxel_ml for c in map(embedded.render, ("aisd-0001", "xwhd-0002", "aisd-0346"))]
+    volumes = [c.brain.sum() * c.image.voxel_ml for c in map(embedded.render, ("aisd-0001", "xwhd-0002", "aisd-0347"))]
     assert all(1100 < v < 1900 for v in volumes)
 
 
