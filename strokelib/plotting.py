@@ -13,6 +13,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+ERROR_FLOOR = 0.01
 TRUTH_COLOUR = "#E69F00"
 PREDICTION_COLOUR = "#56B4E9"
 STATUS_COLOURS = {
@@ -125,6 +126,64 @@ def scores_by_method(
         ax.plot([low, high], [row, row], color="black", linewidth=1.6, zorder=3, solid_capstyle="butt")
         ax.plot(mean, row, "o", color=PREDICTION_COLOUR, markeredgecolor="black", markersize=5, zorder=4)
     ax.set(xlabel=label, ylabel="")
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    return ax
+
+
+def curves(ax: Axes, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Axes:
+    """Curves of embedded heads in grey and, on top, those of real scans (names that begin with ``real``)."""
+    for name, (x, y) in sorted(lines.items(), key=lambda item: item[0].startswith("real")):
+        real = name.startswith("real")
+        ax.plot(x, y, color=TRUTH_COLOUR if real else "0.7", linewidth=1.6 if real else 0.8)
+    return ax
+
+
+def points_by_kind(ax: Axes, points: pd.DataFrame, x: str, y: str, *, kind: str = "kind") -> Axes:
+    """One dot a row, a colour a kind; kinds that begin with ``real`` are larger diamonds."""
+    colours = (PREDICTION_COLOUR, TRUTH_COLOUR, "0.5", "#009E73")
+    for colour, (name, part) in zip(colours, points.groupby(kind), strict=False):
+        real = str(name).startswith("real")
+        ax.plot(part[x], part[y], "D" if real else "o", color=colour, markersize=6 if real else 3, label=str(name))
+    return ax
+
+
+def shares(ax: Axes, labels: Mapping[str, pd.Series]) -> Axes:
+    """How often each label occurs in each series, as bars side by side."""
+    kinds = sorted(set().union(*(set(values) for values in labels.values())))
+    for number, (name, values) in enumerate(labels.items()):
+        found = [(values == kind).mean() for kind in kinds]
+        colour = "0.6" if number == 0 else PREDICTION_COLOUR
+        ax.bar(np.arange(len(kinds)) + 0.4 * number, found, 0.38, color=colour, label=f"{name}, n = {len(values)}")
+    ax.set(xticks=np.arange(len(kinds)) + 0.2, xticklabels=kinds)
+    ax.legend(frameon=False)
+    return ax
+
+
+ANATOMY_COLOURS = {"A": "#56B4E9", "B": "#E69F00"}
+
+
+def errors_by_way(ax: Axes, errors: pd.DataFrame, value: str, ways: Sequence[str], *, label: str) -> Axes:
+    """Every measurement as a dot, a way a row, anatomies apart, the median as a bar; logarithmic axis.
+
+    Args:
+        ax: Axis to draw on.
+        errors: Columns ``way``, ``anatomy`` and ``value``'s.
+        value: Column drawn.
+        ways: From top to bottom.
+        label: Name of the error, with its unit.
+    """
+    for row, way in enumerate(ways):
+        for place, (anatomy, colour) in enumerate(ANATOMY_COLOURS.items()):
+            found = errors[(errors["way"] == way) & (errors["anatomy"] == anatomy)][value].dropna().to_numpy()
+            found = np.maximum(found, ERROR_FLOOR)
+            height = row - 0.18 + 0.36 * place
+            jitter = height + 0.09 * np.sin(np.arange(len(found)) * 2.4)
+            name = anatomy if row == 0 else None
+            ax.plot(found, jitter, "o", color=colour, markersize=2.2, alpha=0.7, label=name)
+            if len(found):
+                ax.plot([np.median(found)] * 2, [height - 0.15, height + 0.15], color="black", linewidth=1.4)
+    ax.set(xscale="log", xlabel=label, yticks=range(len(ways)), yticklabels=list(ways), ylim=(len(ways) - 0.5, -0.5))
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     return ax

@@ -37,9 +37,25 @@ STEPS = (
         priority=100,
     ),
     Step(
+        "01_cohorts",
+        "what the embedded cohorts hold, PAPL's Table I beside ours, and how close to reality they come",
+        minutes={"smoke": 0.8, "demo": 2.0, "paper": 10.0},
+    ),
+    Step(
+        "02_prepare_ncct",
+        "from a scanner's file to a network's input, every step scored against the truth; PAPL's Fig. 3",
+        minutes={"smoke": 1.0, "demo": 4.5, "paper": 20.0},
+    ),
+    Step(
+        "05_baseline",
+        "a U-Net, unaligned and aligned, on two cohorts, beside three rows that need no network",
+        needs=("02_prepare_ncct",),
+        minutes={"smoke": 1.0, "demo": 7.0, "paper": 300.0},
+    ),
+    Step(
         "90_regenerate_everything",
         "the ledgers, and the scoreboard of all 54 tables and figures",
-        needs=("00_start_here",),
+        needs=("00_start_here", "01_cohorts", "02_prepare_ncct", "05_baseline"),
         minutes={"smoke": 0.2, "demo": 0.2, "paper": 0.2},
     ),
 )

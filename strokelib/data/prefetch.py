@@ -52,7 +52,7 @@ class Prefetch:
         if ahead < 1:
             raise ParameterError("ahead", found=ahead, wanted="1 or more", next_step="use the sampler without Prefetch")
         self._sampler, self._ahead = sampler, ahead
-        self._handed_out = copy.deepcopy(sampler.state_dict())
+        self._handed_out: dict[str, Any] = {}  # holds while there is a worker; else the sampler knows the position
         self._prepared: deque[Future] = deque()
         self._worker: ThreadPoolExecutor | None = None
         self._end: weakref.finalize | None = None
@@ -63,6 +63,7 @@ class Prefetch:
     def __next__(self) -> Any:
         """The next batch; waits for it where it is not ready."""
         if self._worker is None:
+            self._handed_out = copy.deepcopy(self._sampler.state_dict())
             self._worker = _one_thread_worker()
             self._end = weakref.finalize(self, self._worker.shutdown, wait=False, cancel_futures=True)
         while len(self._prepared) <= self._ahead:
@@ -81,7 +82,7 @@ class Prefetch:
             self._worker.shutdown(wait=True, cancel_futures=True)
             self._worker = None
             self._prepared.clear()
-            self._sampler.load_state_dict(copy.deepcopy(self._handed_out))
+            self._sampler.load_state_dict(self._handed_out)
 
     def __enter__(self) -> Self:
         return self
@@ -93,13 +94,12 @@ class Prefetch:
 
     def state_dict(self) -> dict[str, Any]:
         """The position after the last batch handed out."""
-        return copy.deepcopy(self._handed_out)
+        return copy.deepcopy(self._sampler.state_dict() if self._worker is None else self._handed_out)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a saved position; what was prepared is dropped."""
         self.close()
-        self._sampler.load_state_dict(copy.deepcopy(state))
-        self._handed_out = copy.deepcopy(self._sampler.state_dict())
+        self._sampler.load_state_dict(state)
 
 
 def _prepare(sampler: Resumable) -> tuple[Any, dict[str, Any]]:

@@ -8,7 +8,7 @@ from strokelib.methods.baseline import Baseline, BaselineRecipe, run_baseline
 from strokelib.methods.method import Method
 from strokelib.methods.midline import MIDLINE, MidlineRecipe, find_line
 from strokelib.methods.reference_rows import REFERENCES, Reference, fit_references, reference_metrics
-from strokelib.methods.scoring import per_case, read_metrics, score, status, versus_references
+from strokelib.methods.scoring import per_case, read_metrics, score, status, versus_references, weakest
 from strokelib.methods.training import Trained, predict, train_method
 from strokelib.methods.unet import UNET, UNetRecipe
 
@@ -36,4 +36,5 @@ __all__ = [
     "status",
     "train_method",
     "versus_references",
+    "weakest",
 ]

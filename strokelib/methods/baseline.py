@@ -66,6 +66,18 @@ class Baseline:
     probability: dict[str, dict[str, np.ndarray]]
     anatomy: dict[str, str]
 
+    def dots(self, *, seed: int = 0) -> tuple[pd.DataFrame, dict[str, tuple[float, float, float]]]:
+        """Dice of each case (columns method, value) and method -> (mean, low, high), as the plots take them."""
+        import pandas as pd
+
+        parts, intervals = [], {}
+        for key, name in NAMES.items():
+            dice = per_case(self.scores, key)["dice"]
+            ci = bootstrap_ci(dice, seed=seed)
+            parts.append(dice.rename("value").to_frame().assign(method=name))
+            intervals[name] = (ci.value, ci.low, ci.high)
+        return pd.concat(parts), intervals
+
     def table(self, *, seed: int = 0) -> pd.DataFrame:
         """One row a method: n, mean Dice with its 95 % interval, further scores, Dice on A and B, status.
 

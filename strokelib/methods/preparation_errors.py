@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +19,26 @@ from strokelib.data.preprocess import prepare_ncct
 from strokelib.data.skullstrip import skull_strip
 from strokelib.errors import DataError
 from strokelib.metrics import dice
+from strokelib.recipe import Recipe, stated
 from strokelib.stats import bootstrap_ci
 
 if TYPE_CHECKING:
     import pandas as pd
+
+VERSION = 1
+OURS = "ours: no paper reports these errors"
+
+
+@dataclass(frozen=True)
+class PreparationRecipe(Recipe):
+    """How many heads of each anatomy the errors are measured on."""
+
+    strip_heads: int = stated(17, demo=6, smoke=1, source=OURS)
+    aligned_heads: int = stated(17, demo=5, smoke=1, source=OURS)
+    native_heads: int = stated(10, demo=3, smoke=1, source=OURS)
+    turn_deg: float = stated(20.0, source=OURS)
+    noise_hu: float = stated(6.0, source=OURS)
+
 
 Plane = tuple[np.ndarray, float]
 Finder = Callable[[Case], Plane]
@@ -207,8 +223,8 @@ def summary(frame: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> pd
                 "failures": int(part[value].isna().sum()),
             }
             if len(found):
-                ci = bootstrap_ci(found, seed=0)
-                row |= {"mean": found.mean(), "low": ci.low, "high": ci.high}
+                ci = bootstrap_ci(found, seed=0) if len(found) > 1 else None
+                row |= {"mean": found.mean(), "low": ci.low if ci else np.nan, "high": ci.high if ci else np.nan}
                 row |= {"median": float(np.median(found)), "p95": float(np.percentile(found, 95))}
             rows.append(row)
     return pd.DataFrame(rows)

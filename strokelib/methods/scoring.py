@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,3 +153,9 @@ def status(trained: Trained, margin: Bootstrap) -> str:
     if trained.undertrained:
         return "undertrained"
     return "1 seed" if margin.low > 0 else "did not learn"
+
+
+def weakest(statuses: Iterable[str]) -> str:
+    """The status that says least for a result, where one artefact holds several."""
+    order = ("did not learn", "undertrained", "1 seed", "done")
+    return min(statuses, key=order.index)

@@ -173,6 +173,31 @@ def test_an_unknown_atlas_volume_is_refused():
         shipped.ct_atlas("grey")
 
 
+@pytest.mark.parametrize("name", shipped.ICBM_BRAIN)
+def test_the_icbm_brain_lies_on_the_grid_of_the_ct_atlas_and_is_its_own_mirror_image(name):
+    volume = shipped.icbm_brain(name)
+    assert np.array_equal(volume.affine, shipped.ct_atlas("scgrey").affine)
+    assert volume.array.shape == (91, 109, 91)
+    assert volume.array.dtype == np.float32
+    assert volume.array.min() == 0
+    assert 0.99 < volume.array.max() <= 1
+    assert np.array_equal(volume.array, volume.array[..., ::-1])
+
+
+def test_grey_and_white_matter_of_the_icbm_brain_lie_in_it_and_fill_most_of_it():
+    grey, white, brain = (shipped.icbm_brain(name).array for name in shipped.ICBM_BRAIN)
+    tissue = grey + white
+    assert tissue.max() < 1.02
+    assert tissue[brain == 0].max() < 0.2
+    assert 0.75 < tissue.sum() / brain.sum() < 1
+    assert 1.0 < grey.sum() / white.sum() < 2.5
+
+
+def test_an_unknown_icbm_volume_is_refused():
+    with pytest.raises(ParameterError, match="grey, white, brain"):
+        shipped.icbm_brain("csf")
+
+
 def test_cormack_units_become_hounsfield_units():
     cormack = np.array([0, 900, 901, 2000, 3100, 3101, 4124])
     expected = [-1024, -124, -124 + 1 / 11, -24, 76, 77, 1100]

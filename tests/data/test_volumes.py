@@ -37,8 +37,9 @@ class OnDisk(Sequence):
         return len(self.cases)
 
     def __getitem__(self, index):
-        self.reads += isinstance(index, int)
-        return self.cases[index]
+        found = self.cases[index]
+        self.reads += isinstance(found, Case)
+        return found
 
 
 def test_cases_of_different_shapes_and_voxels_stand_side_by_side():

@@ -20,11 +20,13 @@ from scipy import ndimage
 
 from strokelib.data import shipped
 from strokelib.data.phantom.fields import Lattice
+from strokelib.data.phantom.knobs import KNOBS
 from strokelib.errors import ParameterError
 
 LATTICE = Lattice(corner=(90.0, 90.0, -72.0), step=2.0, shape=(91, 109, 91))
 DEPTH_LIMIT_MM = 45.0
 B_RIM_MM = 2.0
+AGED_VENTRICLE_MM = {"A": 0.0, "B": KNOBS.ventricle_b_mm}
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def _tissue_b() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     grey, white, brain = (_symmetric(shipped.icbm_brain(name).array) for name in shipped.ICBM_BRAIN)
     closed = ndimage.binary_closing(np.pad(brain > 0.5, 6), iterations=5)[6:-6, 6:-6, 6:-6]
     cavity = _largest(ndimage.distance_transform_edt(~closed) * LATTICE.step <= B_RIM_MM)
+    cavity = np.stack([ndimage.binary_fill_holes(axial) for axial in cavity])
     return grey, white, np.where(cavity, np.clip(1 - grey - white, 0, 1), 0.0), cavity
 
 
@@ -128,7 +131,7 @@ def maps(anatomy: str = "A") -> Maps:
     base = np.broadcast_to(_ramp(-(z + 0.1 * y), 18, 36), LATTICE.shape)
     arrays = {
         "depth": _distance_mm(skull_cavity, 0.8) + 1.0,
-        "ventricle": _distance_mm(ventricles, 0.7),
+        "ventricle": _distance_mm(ventricles, 0.7) + AGED_VENTRICLE_MM[anatomy],
         "csf": csf_level,
         "grey": np.log((grey + 0.04) / (white + 0.04)),
         "cortical": ndimage.gaussian_filter(cortical, 1.0),

@@ -28,7 +28,7 @@ from strokelib.errors import DataError, ParameterError
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 3
+VERSION = 4
 GRIDS = tuple(SCANNER_GRIDS)
 AIR_HU = -1000
 

@@ -62,6 +62,7 @@ class Knobs:
     sulcus_asymmetric_share: float = knob(0.4, "1", ASSUMED, "anatomy")
     skull_asymmetric_share: float = knob(0.15, "1", ASSUMED, "anatomy")
     torque_mm: float = knob(2.0, "mm", ASSUMED, "anatomy")
+    ventricle_b_mm: float = knob(2.4, "mm", "assumed: ages anatomy B, an average of young adults", "atlas")
     ventricle_mm_at_65: float = knob(-0.6, "mm", ASSUMED, "anatomy")
     ventricle_mm_per_decade: float = knob(0.75, "mm", ASSUMED, "anatomy")
     ventricle_sd_mm: float = knob(0.8, "mm", ASSUMED, "anatomy")
