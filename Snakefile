@@ -24,6 +24,6 @@ for step in pipeline.STEPS:
             fingerprint=run.fingerprint(step),
             command=run.command(step),
         priority: step.priority
-        threads: step.threads
+        threads: max(step.cores, step.threads)
         shell:
             "{params.command}"

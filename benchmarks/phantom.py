@@ -1,8 +1,8 @@
 """Times the renderer against the same picture painted plainly with numpy and scipy, and 400 heads on two cores.
 
-The plain version takes the head's maps from strokelib, reads them with ``scipy.ndimage.map_coordinates`` at every pixel
-of every sub-slice and paints with numpy: what one writes first. Both pictures must agree. The two take turns, so that a
-busy machine slows both; only the ratio means something.
+The plain version is what one writes first: random fields by ``scipy.ndimage.zoom``, maps read with ``map_coordinates``
+at every pixel of every sub-slice, paint in numpy. On the same random fields both pictures must agree; timed is each with
+fields of its own. The two take turns, so that a busy machine slows both; only the ratio means something.
 
     python benchmarks/phantom.py [repeats] [heads]
 """
@@ -16,6 +16,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,41 @@ def read(maps: np.ndarray, lattice: Lattice, points: np.ndarray, outside: str = 
     x0, y0, z0 = lattice.corner
     where = np.stack([(points[2] - z0), (y0 - points[1]), (x0 - points[0])]) / lattice.step
     return np.stack([ndimage.map_coordinates(m, where, order=1, mode=outside) for m in maps])
+
+
+def plain_field(
+    rng: np.random.Generator, lattice: Lattice, spacing_mm: float, *, asymmetric: float = 1.0, band: bool = False
+) -> torch.Tensor:
+    """A random field as ``fields.smooth_field`` has it, by scipy."""
+    noise = rng.standard_normal([int(np.ceil(n * lattice.step / spacing_mm)) + 4 for n in lattice.shape])
+    if band:
+        noise -= ndimage.uniform_filter(noise, 3)
+    grown = ndimage.zoom(noise, spacing_mm / lattice.step, order=3)
+    field = grown[tuple(slice(0, n) for n in lattice.shape)]
+    field /= field.std()
+    both = np.sqrt((1 - asymmetric) / 2) * (field + field[..., ::-1])
+    field = both + np.sqrt(asymmetric / 2) * (field - field[..., ::-1])
+    return torch.from_numpy(field.astype(np.float32))
+
+
+@contextmanager
+def plain_fields() -> Iterator[None]:
+    """Heads whose fields are made by :func:`plain_field`."""
+    modules = (anatomy, warp, infarcts)
+    ours = anatomy.smooth_field
+    for module in modules:
+        module.smooth_field = plain_field
+    try:
+        yield
+    finally:
+        for module in modules:
+            module.smooth_field = ours
+
+
+def plain_head(case: str, target: Grid) -> np.ndarray:
+    """A head from its name, all of it plainly."""
+    with plain_fields():
+        return plain(embedded.plan(case), target)
 
 
 def plain(planned: embedded.Plan, target: Grid) -> np.ndarray:
@@ -113,10 +150,10 @@ def main(repeats: int, heads: int) -> None:
         times = []
         for _ in range(repeats):
             own, scene = seconds(ours)
-            other, picture = seconds(plain, planned, target)
+            other, _ = seconds(plain_head, planned.id, target)
             times.append((own, other))
-        difference = np.abs(scene.hu - picture)[scene.brain].mean()
-        assert difference < 1.0, difference
+        difference = np.abs(scene.hu - plain(planned, target))[scene.brain].mean()
+        assert difference < 1.5, difference  # nodes 2.4 mm apart against every pixel
         own, other = np.median(times, axis=0)
         ratio = np.median([b / a for a, b in times])
         shape = " x ".join(map(str, target.shape[::-1]))

@@ -156,7 +156,7 @@ def shares(ax: Axes, labels: Mapping[str, pd.Series]) -> Axes:
         colour = "0.6" if number == 0 else PREDICTION_COLOUR
         ax.bar(np.arange(len(kinds)) + 0.4 * number, found, 0.38, color=colour, label=f"{name}, n = {len(values)}")
     ax.set(xticks=np.arange(len(kinds)) + 0.2, xticklabels=kinds)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, loc="center right", handlelength=1.0)
     return ax
 
 

@@ -16,6 +16,7 @@ class Step:
         minutes: Estimated minutes on two cores in smoke, demo and (on a GPU) paper.
         first_look: The artefact to name as soon as this notebook is done, if any.
         priority: Higher runs earlier.
+        cores: Cores kept for it; two for the first notebook, so that its picture is there soon.
         threads: Threads of torch; 1 unless the notebook runs alone. Results depend on it in their last bits.
     """
 
@@ -25,6 +26,7 @@ class Step:
     minutes: dict[str, float] = field(default_factory=dict)
     first_look: str = ""
     priority: int = 0
+    cores: int = 1
     threads: int = 1
 
 
@@ -35,22 +37,23 @@ STEPS = (
         minutes={"smoke": 0.6, "demo": 2.5, "paper": 60.0},
         first_look="start_here/first_result.png",
         priority=100,
+        cores=2,
     ),
     Step(
         "01_cohorts",
         "what the embedded cohorts hold, PAPL's Table I beside ours, and how close to reality they come",
-        minutes={"smoke": 0.8, "demo": 2.0, "paper": 10.0},
+        minutes={"smoke": 1.0, "demo": 3.5, "paper": 10.0},
     ),
     Step(
         "02_prepare_ncct",
         "from a scanner's file to a network's input, every step scored against the truth; PAPL's Fig. 3",
-        minutes={"smoke": 1.0, "demo": 4.5, "paper": 20.0},
+        minutes={"smoke": 0.9, "demo": 4.5, "paper": 20.0},
     ),
     Step(
         "05_baseline",
         "a U-Net, unaligned and aligned, on two cohorts, beside three rows that need no network",
         needs=("02_prepare_ncct",),
-        minutes={"smoke": 1.0, "demo": 7.0, "paper": 300.0},
+        minutes={"smoke": 0.5, "demo": 7.0, "paper": 300.0},
     ),
     Step(
         "90_regenerate_everything",

@@ -14,7 +14,7 @@ from strokelib.papl.alignment import Step
 WIDTH_IN = 7.2
 
 
-def fig03_alignment(rows: Sequence[tuple[str, Sequence[Step]]], spacing_yx: tuple[float, float]) -> Figure:
+def fig03_alignment(rows: Sequence[tuple[str, Sequence[Step], tuple[float, float]]]) -> Figure:
     """The symmetry transform: a slice as scanned, turned, shifted, and how it then differs from its mirror image.
 
     Source: Fig. 3, Sun et al. 2024.
@@ -22,12 +22,11 @@ def fig03_alignment(rows: Sequence[tuple[str, Sequence[Step]]], spacing_yx: tupl
         last picture shows the difference to the mirror image.
 
     Args:
-        rows: Label and steps of each slice shown.
-        spacing_yx: (dy, dx) in mm.
+        rows: Label, steps and (dy, dx) in mm of each slice shown.
     """
     size = (WIDTH_IN, 2.15 * len(rows))
     figure, axes = plt.subplots(len(rows), 4, figsize=size, layout="constrained", squeeze=False)
-    for line, (label, steps) in zip(axes, rows, strict=True):
+    for line, (label, steps, spacing_yx) in zip(axes, rows, strict=True):
         for ax, step in zip(line, steps, strict=False):
             plotting.ct_slice(ax, step.image_hu, spacing_yx=spacing_yx)
             plotting.midline(ax, step.top, step.bottom)
@@ -42,6 +41,5 @@ def fig03_alignment(rows: Sequence[tuple[str, Sequence[Step]]], spacing_yx: tupl
         )
         before, after = steps[0].mirror_difference_hu, last.mirror_difference_hu
         line[3].set_title(f"minus its mirror image\nmean {before:.1f}, now {after:.1f} HU")
-        line[0].set_ylabel(label)
         line[0].text(-0.06, 0.5, label, transform=line[0].transAxes, rotation=90, ha="right", va="center")
     return figure

@@ -34,7 +34,7 @@ def test_the_last_step_is_upright_centred_and_symmetric(slice_of_a_turned_head):
 
 
 def test_the_figure_has_four_panels_a_row(slice_of_a_turned_head):
-    figure = fig03_alignment([("a", alignment_steps(*slice_of_a_turned_head))] * 2, (1.0, 1.0))
+    figure = fig03_alignment([("a", alignment_steps(*slice_of_a_turned_head), (1.0, 1.0))] * 2)
     assert len(figure.axes) == 8
 
 

@@ -8,12 +8,12 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from strokelib.data.phantom.atlas import LATTICE, Maps, maps
-from strokelib.data.phantom.fields import Lattice, generator, smooth_field
+from strokelib.data.phantom.atlas import BRAIN, LATTICE, Maps, crop, maps
+from strokelib.data.phantom.fields import generator, smooth_field
+from strokelib.data.phantom.fixed import Fixed, fixed
 from strokelib.data.phantom.knobs import KNOBS
 
 CENTRE_MM = (0.0, -18.0, 8.0)
-BRAIN = Lattice(corner=(74.0, 76.0, -72.0), step=2.0, shape=(79, 95, 75))
 PINEAL_MM, PLEXUS_MM, PALLIDUM_MM = (0.0, -27.0, 4.0), (24.0, -41.0, 9.0), (18.0, -3.0, 0.0)
 
 
@@ -160,18 +160,11 @@ def _calcified_shares(old: float) -> np.ndarray:
     return np.array(base) + np.array((extra, extra, k.calcified_pallidum_old_share * old, 0.5 * extra))
 
 
-def _crop(volume: torch.Tensor) -> torch.Tensor:
-    """The part of a map on the atlas' lattice that :data:`BRAIN` covers."""
-    start = [round((a - b) / 2.0) for a, b in zip(LATTICE.corner, BRAIN.corner, strict=True)]
-    depth, height, width = BRAIN.shape
-    return volume[-start[2] : depth - start[2], start[1] : start[1] + height, start[0] : start[0] + width]
-
-
 @lru_cache(maxsize=2)
 def _radial_points(anatomy: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Voxels of :data:`BRAIN` in the skull, and the point (3, N) whose folding pattern each shows: folds run
     inwards."""
-    within = (_crop(maps(anatomy).depth) > -4.0).reshape(-1)
+    within = (crop(maps(anatomy).depth) > -4.0).reshape(-1)
     x, y, z = (a.expand(BRAIN.shape).reshape(-1) for a in BRAIN.axes())
     offset = torch.stack((x, y + 18.0, z - 8.0))
     radius = torch.sqrt((offset[0] / 66) ** 2 + (offset[1] / 84) ** 2 + (offset[2] / 70) ** 2).clamp_min(0.15)
@@ -179,7 +172,7 @@ def _radial_points(anatomy: str) -> tuple[torch.Tensor, torch.Tensor]:
     return within, points[:, within].contiguous()
 
 
-def _folds(head: Head, m: Maps) -> tuple[torch.Tensor, torch.Tensor]:
+def _folds(head: Head, same: Fixed) -> tuple[torch.Tensor, torch.Tensor]:
     """Signed distance to the sheets that the sulci follow, and the sulci's half-width, both in mm."""
     k, rng = KNOBS, generator(head.seed, "folds")
     pattern = smooth_field(rng, BRAIN, k.sulcus_spacing_mm, asymmetric=k.sulcus_asymmetric_share, band=True)
@@ -190,9 +183,8 @@ def _folds(head: Head, m: Maps) -> tuple[torch.Tensor, torch.Tensor]:
     share = {"asymmetric": k.asymmetric_share}
     width = head.sulcus_mm * (1 + 0.6 * smooth_field(rng, BRAIN, 18.0, **share))
     reach = k.sulcus_depth_mm * (1 + 0.3 * smooth_field(rng, BRAIN, 16.0, **share))
-    depth = _crop(m.depth)
-    taper = 1.15 - (depth - head.rim_mm) / reach
-    return distance, width * taper.clamp(-1.0, 1.0) - 4.0 * (1 - _crop(m.cortical)) - 0.5 * _crop(m.base)
+    taper = 1.15 - (same.depth - head.rim_mm) / reach
+    return distance, width * taper.clamp(-1.0, 1.0) - same.not_cortical - same.half_base
 
 
 def _thinned(half_width: torch.Tensor, edge_mm: float) -> torch.Tensor:
@@ -209,34 +201,28 @@ def build(head: Head, swelling: torch.Tensor | None = None, edge_mm: float = 0.5
         swelling: (D, H, W) on :data:`BRAIN`, mm by which fluid spaces are narrowed by a swollen infarct, or None.
         edge_mm: Scale of the edges that the levels will be cut with.
     """
-    k, m = KNOBS, maps(head.anatomy)
-    x, y, z = BRAIN.axes()
+    k, m, same = KNOBS, maps(head.anatomy), fixed(head.anatomy)
     share = {"asymmetric": k.asymmetric_share}
-    distance, half_width = _folds(head, m)
+    distance, half_width = _folds(head, same)
     rng = generator(head.seed, "tissue")
     right, left = head.ventricle_mm
-    side = 0.5 * (1 + torch.tanh(x / 6.0))
-    ventricle = _crop(m.ventricle) + side * right + (1 - side) * left
-    cistern = k.cistern_mm_per_log * (_crop(m.csf) + head.cistern_log + 0.35 * smooth_field(rng, BRAIN, 14.0, **share))
+    ventricle = same.ventricle + same.right * right + (1 - same.right) * left
+    cistern = k.cistern_mm_per_log * (same.csf + head.cistern_log + 0.35 * smooth_field(rng, BRAIN, 14.0, **share))
     squeeze = 0.0 if swelling is None else swelling
     half_width = half_width - squeeze
-    depth = _crop(m.depth)
-    fluid = torch.maximum(torch.maximum(ventricle, cistern) - squeeze, head.rim_mm - depth)
+    fluid = torch.maximum(torch.maximum(ventricle, cistern) - squeeze, head.rim_mm - same.depth)
     gyral = (k.cortex_mm - (distance.abs() - half_width.clamp_min(0.0))).clamp(-4.0, 4.0)
-    cortical = _crop(m.cortical) * (1 - 0.7 * _crop(m.base)) * (1 - ((_crop(m.depth) - 20.0) / 12.0).clamp(0, 1))
-    grey = 1.3 * _crop(m.grey) + 0.55 * gyral * cortical - 0.3 + 0.5 * smooth_field(rng, BRAIN, 8.0)
+    grey = same.grey + 0.55 * gyral * same.gyri - 0.3 + 0.5 * smooth_field(rng, BRAIN, 8.0)
     added = head.density_hu + k.density_sd_hu * smooth_field(rng, BRAIN, k.density_spacing_mm, **share)
-    near = torch.exp(-(-_crop(m.ventricle)).clamp_min(0.0) / k.white_change_reach_mm)
-    patchy = (0.8 + 0.6 * smooth_field(rng, BRAIN, 12.0, **share)).clamp(0.0, 1.8)
-    added = added - k.white_change_hu * head.white_change * near * patchy * (1 - _crop(m.deep))
-    added = added + k.deep_grey_extra_hu * _crop(m.deep)
-    added = added + k.cupping_hu * torch.exp(depth.clamp_min(0) * (-1.0 / k.cupping_reach_mm))
-    above_callosum = torch.sqrt(((y + 18) / 52) ** 2 + ((z - 2) / 30) ** 2)
-    falx = k.falx_half_mm * ((above_callosum - 1.0) * 4.0).clamp(-4, 1) + 0.0 * x + 0.5 * head.calcium_mm[4]
-    behind = torch.sigmoid((z - y - 40.0) / 12.0) * torch.sigmoid((z - 2.0) / 6.0)
-    falx = falx + k.sinus_mm * torch.exp(-((_crop(m.depth) / k.sinus_mm) ** 2)) * behind
-    brain = torch.stack((fluid, distance, _thinned(half_width, edge_mm), grey, added, falx - 8.0 * (z < -4)))
-    return Levels(brain, _outside(head, m), _calcium(head), head.chronic)
+    if head.white_change > 0:
+        patchy = (0.8 + 0.6 * smooth_field(rng, BRAIN, 12.0, **share)).clamp(0.0, 1.8)
+        added = added - k.white_change_hu * head.white_change * same.near_ventricles * patchy * same.not_deep
+    added = added + same.deep_hu
+    added = added + same.cupping
+    falx = same.falx + 0.5 * head.calcium_mm[4]
+    falx = falx + same.sinus
+    brain = torch.stack((fluid, distance, _thinned(half_width, edge_mm), grey, added, falx - same.below_falx))
+    return Levels(brain, _outside(head, m, same), _calcium(head), head.chronic)
 
 
 def _calcium(head: Head) -> tuple[tuple[float, float, float, float], ...]:
@@ -252,26 +238,13 @@ def _calcium(head: Head) -> tuple[tuple[float, float, float, float], ...]:
     return tuple(s for s in spots if s[3] > 0)
 
 
-@lru_cache(maxsize=1)
-def _muscles() -> torch.Tensor:
-    """0 to 1, where neck and face hold muscle between their fat: the same in every head."""
-    pattern = smooth_field(generator(0, "muscles"), LATTICE, 9.0, asymmetric=0.0)
-    return torch.sigmoid((pattern + 0.3) / 0.25)
-
-
-def _outside(head: Head, m: Maps) -> torch.Tensor:
+def _outside(head: Head, m: Maps, same: Fixed) -> torch.Tensor:
     """Levels of skull and scalp on the atlas' lattice."""
     k, rng = KNOBS, generator(head.seed, "skull")
-    x, y, z = LATTICE.axes()
-    temporal = torch.exp(-(((z + 12) / 30) ** 2) - ((y + 8) / 40) ** 2) * torch.sigmoid((x.abs() - 45) / 3)
     uneven = smooth_field(rng, LATTICE, 32.0, asymmetric=k.skull_asymmetric_share)
-    thickness = head.skull_mm * (1 - 0.45 * temporal) + 0.8 * uneven
-    thickness = thickness.clamp_min(2.0) * (1 - m.base) + k.base_mm * m.base
-    scalp = head.scalp_mm + 4.0 * temporal - 0.4 * uneven
-    skin = (1 - m.base) * (thickness + scalp + m.depth) + m.base * m.skin
-    vault = torch.minimum(0.5 - m.depth, thickness + m.depth)
-    template_bone = ((m.template - 160.0) / 40.0).clamp(-4.0, 4.0) - 8.0 * (1 - m.base)
-    air = torch.sigmoid((-300.0 - m.template) / 60.0) * m.base
-    flesh = k.fat_hu + (k.muscle_hu - k.fat_hu) * (temporal + m.base * _muscles()).clamp(0, 1)
-    flesh = flesh + (k.air_hu - flesh) * (2.0 * air - 0.5).clamp(0, 1)
-    return torch.stack((m.depth, skin, torch.maximum(vault, template_bone), flesh))
+    thickness = head.skull_mm * (1 - 0.45 * same.temporal) + 0.8 * uneven
+    thickness = thickness.clamp_min(2.0) * same.vault + same.base_bone
+    scalp = head.scalp_mm + 4.0 * same.temporal - 0.4 * uneven
+    skin = same.vault * (thickness + scalp + m.depth) + same.base_skin
+    bone = torch.maximum(torch.minimum(same.inner_table, thickness + m.depth), same.template_bone)
+    return torch.stack((m.depth, skin, bone, same.flesh))

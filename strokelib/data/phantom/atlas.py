@@ -24,6 +24,7 @@ from strokelib.data.phantom.knobs import KNOBS
 from strokelib.errors import ParameterError
 
 LATTICE = Lattice(corner=(90.0, 90.0, -72.0), step=2.0, shape=(91, 109, 91))
+BRAIN = Lattice(corner=(74.0, 76.0, -72.0), step=2.0, shape=(79, 95, 75))
 DEPTH_LIMIT_MM = 45.0
 B_RIM_MM = 2.0
 AGED_VENTRICLE_MM = {"A": 0.0, "B": KNOBS.ventricle_b_mm}
@@ -54,6 +55,13 @@ class Maps:
     skin: torch.Tensor
     template: torch.Tensor
     base: torch.Tensor
+
+
+def crop(volume: torch.Tensor) -> torch.Tensor:
+    """The part of a map on :data:`LATTICE` that :data:`BRAIN` covers."""
+    start = [round((a - b) / 2.0) for a, b in zip(LATTICE.corner, BRAIN.corner, strict=True)]
+    depth, height, width = BRAIN.shape
+    return volume[-start[2] : depth - start[2], start[1] : start[1] + height, start[0] : start[0] + width]
 
 
 def _distance_mm(inside: np.ndarray, smooth: float) -> np.ndarray:

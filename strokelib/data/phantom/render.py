@@ -167,13 +167,14 @@ def painted_slices(target: Grid, head: Head, pose: Pose, infarct: Infarct | None
         maps = _maps_at(nodes, levels)
         top, left = (side.start * stride * NODES_A_WARP_NODE for side in box)
         territory = _territory_at(nodes.mean(dim=1))
-        values = 0.0
+        values: torch.Tensor | None = None
         for sample in range(samples):
             fine = _finer(torch.cat((nodes[:, sample], maps[:, sample]))[:, None], stride)[:, 0]
             fine = fine[..., : height - top, : width - left]
             shape, fine = fine.shape[1:], fine.flatten(1)
-            values = values + paint(Sampled(fine[:3], fine[3:7], fine[7:]), levels, infarct, edge)
-        values = (values / samples).view(-1, *shape)
+            painted = paint(Sampled(fine[:3], fine[3:7], fine[7:]), levels, infarct, edge)
+            values = painted if values is None else values.add_(painted)
+        values = (values if samples == 1 else values.div_(samples)).view(-1, *shape)
         territory = territory.repeat_interleave(stride, 0).repeat_interleave(stride, 1)[: shape[0], : shape[1]]
         territory = territory * (values[CHANNELS.index("inside")] >= 0.5)
         yield Slab((k, slice(top, top + shape[0]), slice(left, left + shape[1])), values, territory)

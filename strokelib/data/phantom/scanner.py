@@ -123,7 +123,7 @@ def unposed(pose: Pose) -> Pose:
 # Name of a grid -> shape (D, H, W), spacing (dz, dy, dx) in mm, sub-slices a slice, pixels between two nodes.
 GRIDS = {
     "prepared": ((30, 112, 96), (5.0, 2.0, 2.0), 2, 1),
-    "published": ((40, 256, 256), (5.0, 1.2, 1.2), 2, 2),
+    "published": ((40, 256, 256), (5.0, 1.2, 1.2), 1, 2),
     "native": (None, None, 2, 5),
 }
 
