@@ -1,8 +1,8 @@
 """Times the renderer against the same picture painted plainly with numpy and scipy, and 400 heads on two cores.
 
 The plain version is what one writes first: random fields by ``scipy.ndimage.zoom``, maps read with ``map_coordinates``
-at every pixel of every sub-slice, paint in numpy. On the same random fields both pictures must agree; timed is each with
-fields of its own. The two take turns, so that a busy machine slows both; only the ratio means something.
+at every pixel of every sub-slice, paint in numpy. On the same fields both must agree; each is timed with fields of its
+own. The two take turns, so that a busy machine slows both; only the ratio means something.
 
     python benchmarks/phantom.py [repeats] [heads]
 """

@@ -12,6 +12,7 @@ from strokelib import plotting
 from strokelib.papl.alignment import Step
 
 WIDTH_IN = 7.2
+MARGIN_MM = 24.0
 
 
 def fig03_alignment(rows: Sequence[tuple[str, Sequence[Step], tuple[float, float]]]) -> Figure:
@@ -41,5 +42,11 @@ def fig03_alignment(rows: Sequence[tuple[str, Sequence[Step], tuple[float, float
         )
         before, after = steps[0].mirror_difference_hu, last.mirror_difference_hu
         line[3].set_title(f"minus its mirror image\nmean {before:.1f}, now {after:.1f} HU")
+        rows_used, columns_used = np.nonzero(steps[0].brain | last.brain)
+        half = max(np.ptp(rows_used) * spacing_yx[0], np.ptp(columns_used) * spacing_yx[1]) / 2 + MARGIN_MM
+        y, x = (rows_used.min() + rows_used.max()) / 2, (columns_used.min() + columns_used.max()) / 2
+        for ax, around in zip(line, ("black", "black", "black", "#f7f7f7"), strict=True):
+            ax.set(xlim=(x - half / spacing_yx[1], x + half / spacing_yx[1]))
+            ax.set(ylim=(y + half / spacing_yx[0], y - half / spacing_yx[0]), facecolor=around)
         line[0].text(-0.06, 0.5, label, transform=line[0].transAxes, rotation=90, ha="right", va="center")
     return figure

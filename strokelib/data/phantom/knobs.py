@@ -19,6 +19,14 @@ MINNERUP = "Minnerup et al. 2016, Ann Neurol 80:924 (net water uptake 11.5 % sep
 UPTAKE_FIT = "assumed: with uptake_time_h it gives 11.5 % at 4.5 h (Minnerup et al. 2016)"
 
 
+GREY_WHITE = "assumed; rendered heads differ by 5 to 6 HU, Brooks et al. 1980, J Comput Assist Tomogr 4:489: 5.5 HU"
+SCANNERS = "assumed; scanners differ by up to 10 HU (Oh et al. 2019, Am J Emerg Med 37:680)"
+VENTRICLES = "assumed; more than the 3 mL a decade of Pfefferbaum et al. 1994, Arch Neurol 51:874 (men of 21 to 70)"
+CALCIUM = "assumed; fewer than in Daghighi et al. 2007, Folia Morphol 66:115 (pineal 71 %, plexus 66 %)"
+READERS = "assumed; readers differ more on CT after 24 h (Dice 0.73, data_manifests/literature.csv)"
+INFARCT_ADC = "assumed; 0.58 of healthy tissue, published 0.70 for whole lesions (data_manifests/literature.csv)"
+
+
 def knob(value: Any, unit: str, source: str, used_in: str) -> Any:
     """A field of :class:`Knobs` with its unit, source and the module that reads it."""
     return field(default=value, metadata={"unit": unit, "source": source, "used_in": used_in})
@@ -28,8 +36,8 @@ def knob(value: Any, unit: str, source: str, used_in: str) -> Any:
 class Knobs:
     """The numbers of the embedded heads; one line each."""
 
-    grey_hu: float = knob(37.0, "HU", ASSUMED, "painting")
-    white_hu: float = knob(29.0, "HU", ASSUMED, "painting")
+    grey_hu: float = knob(37.0, "HU", GREY_WHITE, "painting")
+    white_hu: float = knob(29.0, "HU", GREY_WHITE, "painting")
     deep_grey_extra_hu: float = knob(1.5, "HU", ASSUMED, "fixed")
     csf_hu: float = knob(8.0, "HU", ASSUMED, "painting")
     falx_hu: float = knob(55.0, "HU", ASSUMED, "painting")
@@ -42,7 +50,7 @@ class Knobs:
     fat_hu: float = knob(-75.0, "HU", ASSUMED, "fixed")
     skin_hu: float = knob(25.0, "HU", ASSUMED, "painting")
     air_hu: float = knob(-1000.0, "HU", "definition of the Hounsfield scale", "painting")
-    head_hu_sd: float = knob(1.0, "HU", ASSUMED, "anatomy")
+    head_hu_sd: float = knob(1.0, "HU", SCANNERS, "anatomy")
     density_sd_hu: float = knob(0.9, "HU", ASSUMED, "anatomy")
     density_spacing_mm: float = knob(22.0, "mm", ASSUMED, "anatomy")
     age_mean: float = knob(64.9, "years", MASKS, "anatomy")
@@ -64,7 +72,7 @@ class Knobs:
     torque_mm: float = knob(2.0, "mm", ASSUMED, "anatomy")
     ventricle_b_mm: float = knob(2.4, "mm", "assumed: ages anatomy B, an average of young adults", "atlas")
     ventricle_mm_at_65: float = knob(-0.6, "mm", ASSUMED, "anatomy")
-    ventricle_mm_per_decade: float = knob(0.75, "mm", ASSUMED, "anatomy")
+    ventricle_mm_per_decade: float = knob(0.75, "mm", VENTRICLES, "anatomy")
     ventricle_sd_mm: float = knob(0.8, "mm", ASSUMED, "anatomy")
     ventricle_side_sd_mm: float = knob(0.45, "mm", ASSUMED, "anatomy")
     sulcus_mm_at_65: float = knob(0.75, "mm", ASSUMED, "anatomy")
@@ -89,8 +97,8 @@ class Knobs:
     silent_stroke_share: float = knob(0.12, "1", ASSUMED, "anatomy")
     chronic_radius_min_mm: float = knob(3.0, "mm", ASSUMED, "anatomy")
     chronic_radius_max_mm: float = knob(13.0, "mm", ASSUMED, "anatomy")
-    calcified_pineal_share: float = knob(0.3, "1", ASSUMED, "anatomy")
-    calcified_plexus_share: float = knob(0.2, "1", ASSUMED, "anatomy")
+    calcified_pineal_share: float = knob(0.3, "1", CALCIUM, "anatomy")
+    calcified_plexus_share: float = knob(0.2, "1", CALCIUM, "anatomy")
     calcified_falx_share: float = knob(0.1, "1", ASSUMED, "anatomy")
     calcified_old_extra: float = knob(0.4, "1", ASSUMED, "anatomy")
     calcified_pallidum_old_share: float = knob(0.12, "1", ASSUMED, "anatomy")
@@ -112,8 +120,8 @@ class Knobs:
     patch_spacing_mm: float = knob(9.0, "mm", ASSUMED, "infarcts")
     border_mm: float = knob(1.2, "mm", ASSUMED, "infarcts")
     reader_bias_mm: float = knob(-0.3, "mm", ASSUMED, "infarcts")
-    reader_bias_sd_mm: float = knob(0.8, "mm", ASSUMED, "infarcts")
-    reader_sd_mm: float = knob(1.2, "mm", ASSUMED, "infarcts")
+    reader_bias_sd_mm: float = knob(0.8, "mm", READERS, "infarcts")
+    reader_sd_mm: float = knob(1.2, "mm", READERS, "infarcts")
     reader_spacing_mm: float = knob(10.0, "mm", ASSUMED, "infarcts")
     reader_misses_ml: float = knob(0.15, "mL", ASSUMED, "infarcts")
     swelling_reach_mm: float = knob(7.0, "mm", ASSUMED, "infarcts")
@@ -147,7 +155,7 @@ class Knobs:
     adc_white: float = knob(730.0, "1e-6 mm2/s", ASSUMED, "mr")
     adc_fluid: float = knob(3000.0, "1e-6 mm2/s", ASSUMED, "mr")
     adc_chronic: float = knob(1900.0, "1e-6 mm2/s", ASSUMED, "mr")
-    adc_acute: float = knob(450.0, "1e-6 mm2/s", ASSUMED, "mr")
+    adc_acute: float = knob(450.0, "1e-6 mm2/s", INFARCT_ADC, "mr")
     smallest_ml: float = knob(0.5, "mL", ASSUMED, "draw_cohorts")
 
 

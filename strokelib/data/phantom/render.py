@@ -55,8 +55,11 @@ class Slab:
     @property
     def tissue(self) -> torch.Tensor:
         """(h, w) uint8: index of the tissue that fills most of each voxel; what none fills is air, 0."""
-        shares, best = self.shares.max(dim=0)
-        return ((best + 1) * (shares > 1 - self.shares.sum(0))).to(torch.uint8)
+        most, best = self.shares[0].clone(), torch.ones(self.shares.shape[1:], dtype=torch.uint8)
+        for n, share in enumerate(self.shares[1:], start=2):  # a third of the time of max(dim=0)
+            best.masked_fill_(share > most, n)
+            torch.maximum(most, share, out=most)
+        return best * (most > 1 - self.shares.sum(0))
 
     @property
     def brain(self) -> torch.Tensor:
@@ -134,13 +137,13 @@ def _finer(values: torch.Tensor, times: int) -> torch.Tensor:
 
 
 def _maps_at(points: torch.Tensor, levels: Levels) -> torch.Tensor:
-    """The head's maps (10, S, rows, columns) at points (3, S, rows, columns); 0 for the brain's maps outside it."""
+    """Points (3, S, rows, columns) and the head's maps there, (13, S, rows, columns); the brain's are 0 outside it."""
     flat = points.flatten(1)
-    outside = LATTICE.sample(levels.outside, flat)
-    inner = (outside[0] > -BRAIN_BEYOND_MM).nonzero()[:, 0]
-    brain = torch.zeros(len(levels.brain), flat.shape[1])
-    brain[:, inner] = BRAIN.sample(levels.brain, flat[:, inner])
-    return torch.cat((outside, brain)).view(-1, *points.shape[1:])
+    out = torch.zeros(3 + len(levels.outside) + len(levels.brain), flat.shape[1])
+    out[:3], out[3:7] = flat, LATTICE.sample(levels.outside, flat)
+    inner = (out[3] > -BRAIN_BEYOND_MM).nonzero()[:, 0]
+    out[7:].index_copy_(1, inner, BRAIN.sample(levels.brain, flat[:, inner]))
+    return out.view(-1, *points.shape[1:])
 
 
 def painted_slices(target: Grid, head: Head, pose: Pose, infarct: Infarct | None) -> Iterator[Slab]:
@@ -169,7 +172,7 @@ def painted_slices(target: Grid, head: Head, pose: Pose, infarct: Infarct | None
         territory = _territory_at(nodes.mean(dim=1))
         values: torch.Tensor | None = None
         for sample in range(samples):
-            fine = _finer(torch.cat((nodes[:, sample], maps[:, sample]))[:, None], stride)[:, 0]
+            fine = _finer(maps[:, sample : sample + 1], stride)[:, 0]
             fine = fine[..., : height - top, : width - left]
             shape, fine = fine.shape[1:], fine.flatten(1)
             painted = paint(Sampled(fine[:3], fine[3:7], fine[7:]), levels, infarct, edge)
