@@ -66,6 +66,7 @@ def test_a_cube_moved_by_one_column_has_the_scores_worked_by_hand():
         "hd95_mm": pytest.approx(0.8),
         "hd95_max_directed_mm": pytest.approx(0.8),
         "assd_mm": pytest.approx(0.2),
+        "surface_dice": 1.0,
     }
 
 

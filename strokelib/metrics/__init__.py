@@ -17,12 +17,16 @@ status          lesion voxels in Dice, Jaccard     precision | sensitivity | RVE
 ``false_alarm`` prediction only  0                 0 | NaN | NaN                  NaN (``penalised`` diagonal)
 =============== ================ ================= ============================== ============================
 
+Surface Dice and lesion-wise F1 follow Dice: NaN (``isles`` 1) where both are empty, 0 where one is.
+
 ``empty="isles"`` is the convention of the ISLES challenges; ``undefined="penalised"`` puts the length of the image's
 diagonal in mm in the place of a distance that does not exist. Two masks that hold voxels but do not meet are ``ok`` and
 score Dice 0. :func:`summarise` counts each status and leaves no case out without saying so.
 """
 
 from strokelib.metrics.cases import segmentation_metrics, summarise
+from strokelib.metrics.images import ImageScores, image_scores, local_box, psnr_db, ssim_map
+from strokelib.metrics.lesions import LesionScores, lesion_scores
 from strokelib.metrics.masks import STATUSES
 from strokelib.metrics.overlap import (
     absolute_volume_difference_ml,
@@ -34,22 +38,30 @@ from strokelib.metrics.overlap import (
     volume_difference_ml,
     volume_ml,
 )
-from strokelib.metrics.surface import SurfaceDistances, assd_mm, hd95_mm, hd_mm, surface_distances
+from strokelib.metrics.surface import SurfaceDistances, assd_mm, hd95_mm, hd_mm, surface_dice, surface_distances
 
 __all__ = [
     "STATUSES",
+    "ImageScores",
+    "LesionScores",
     "SurfaceDistances",
     "absolute_volume_difference_ml",
     "assd_mm",
     "dice",
     "hd95_mm",
     "hd_mm",
+    "image_scores",
     "jaccard",
+    "lesion_scores",
+    "local_box",
     "precision",
+    "psnr_db",
     "relative_volume_error",
     "segmentation_metrics",
     "sensitivity",
+    "ssim_map",
     "summarise",
+    "surface_dice",
     "surface_distances",
     "volume_difference_ml",
     "volume_ml",

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from strokelib.errors import DataError
-from strokelib.metrics.masks import STATUSES, checked_masks, checked_spacing, counted, cropped, status_of
-from strokelib.metrics.overlap import Empty, overlap_scores, ratio, voxel_ml
-from strokelib.metrics.surface import Undefined, assd_mm, hd95_mm, hd_mm, measured
+from strokelib.metrics.masks import STATUSES, Empty, checked_masks, checked_spacing, counted, cropped, status_of
+from strokelib.metrics.overlap import overlap_scores, ratio, voxel_ml
+from strokelib.metrics.surface import Undefined, assd_mm, hd95_mm, hd_mm, measured, surface_dice
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+ONE_WHERE_BOTH_EMPTY = ("dice", "jaccard", "surface_dice", "lesion_f1")
 
 
 def segmentation_metrics(
@@ -23,6 +26,7 @@ def segmentation_metrics(
     *,
     empty: Empty = "nan",
     undefined: Undefined = "nan",
+    tolerance_mm: float = 2.0,
 ) -> dict[str, float | str]:
     """Every score of this package, from one look at the two masks.
 
@@ -32,10 +36,12 @@ def segmentation_metrics(
         spacing: (dz, dy, dx) in mm.
         empty: Dice and Jaccard of two empty masks: ``nan`` or ``isles`` (1).
         undefined: Distances of empty masks: ``nan`` or ``penalised`` (the image's diagonal).
+        tolerance_mm: Of the surface Dice.
 
     Returns:
         ``status``; ``dice``, ``jaccard``, ``precision`` and ``sensitivity`` in [0, 1]; the volumes and their difference
-        in mL; ``relative_volume_error``; HD, HD95 (pooled, and max_directed by name) and ASSD in mm.
+        in mL; ``relative_volume_error``; HD, HD95 (pooled, and max_directed by name) and ASSD in mm; ``surface_dice``
+        in [0, 1]. Scores of single lesions are those of :func:`strokelib.metrics.lesion_scores`.
 
     Raises:
         DataError: The shapes differ or a mask is not binary.
@@ -59,6 +65,7 @@ def segmentation_metrics(
         "hd95_mm": hd95_mm(distances, "pooled", undefined=undefined),
         "hd95_max_directed_mm": hd95_mm(distances, "max_directed", undefined=undefined),
         "assd_mm": assd_mm(distances, undefined=undefined),
+        "surface_dice": surface_dice(distances, tolerance_mm, empty=empty),
     }
 
 
@@ -72,8 +79,9 @@ def summarise(per_case_frame: pd.DataFrame) -> pd.DataFrame:
         One row a numeric column. ``mean``, ``sd`` (divisor n - 1) and ``median`` are over the ``n`` cases with a value,
         out of ``n_cases``; ``n_both_empty``, ``n_missed`` and ``n_false_alarm`` count the empty ones.
         ``lesion_positive_mean`` is over all cases whose reference holds a lesion. ``all_case_mean`` is over all cases,
-        two empty masks counting 1 for Dice and Jaccard. These two are NaN where one of their cases has no value, as the
-        distances of a missed lesion do unless they were scored with ``undefined="penalised"``.
+        two empty masks counting 1 for Dice, Jaccard, surface Dice and lesion-wise F1. These two are NaN where one of
+        their cases has no value, as the distances of a missed lesion do unless they were scored with
+        ``undefined="penalised"``.
 
     Raises:
         DataError: There is no ``status`` column, or it holds another word.
@@ -89,7 +97,7 @@ def summarise(per_case_frame: pd.DataFrame) -> pd.DataFrame:
     counts = {f"n_{word}": int((status == word).sum()) for word in STATUSES[1:]}
     rows = {}
     for name, values in per_case_frame.select_dtypes("number").items():
-        every = values.mask(status == "both_empty", 1.0) if name in ("dice", "jaccard") else values
+        every = values.mask(status == "both_empty", 1.0) if name in ONE_WHERE_BOTH_EMPTY else values
         rows[name] = {
             "mean": values.mean(),
             "sd": values.std(ddof=1),

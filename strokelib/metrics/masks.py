@@ -10,6 +10,7 @@ import numpy as np
 from strokelib.errors import DataError, ParameterError
 
 Status = Literal["ok", "both_empty", "missed", "false_alarm"]
+Empty = Literal["nan", "isles"]
 STATUSES: tuple[Status, ...] = ("ok", "both_empty", "missed", "false_alarm")
 
 

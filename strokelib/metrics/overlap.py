@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
-from strokelib.metrics.masks import checked_mask, checked_masks, checked_name, checked_spacing, counted
-
-Empty = Literal["nan", "isles"]
+from strokelib.metrics.masks import Empty, checked_mask, checked_masks, checked_name, checked_spacing, counted
 
 
 def dice(pred: np.ndarray, truth: np.ndarray, *, empty: Empty = "nan") -> float:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from strokelib.errors import ParameterError
-from strokelib.metrics.masks import Status, checked_masks, checked_name, checked_spacing, cropped, status_of
+from strokelib.metrics.masks import Empty, Status, checked_masks, checked_name, checked_spacing, cropped, status_of
 
 Undefined = Literal["nan", "penalised"]
 Convention = Literal["pooled", "max_directed"]
@@ -141,6 +141,32 @@ def assd_mm(distances: SurfaceDistances, *, undefined: Undefined = "nan") -> flo
     """
     missing_mm = distances.undefined_mm(undefined)
     return float(distances.both_mm.mean()) if distances.status == "ok" else missing_mm
+
+
+def surface_dice(distances: SurfaceDistances, tolerance_mm: float, *, empty: Empty = "nan") -> float:
+    """Surface Dice: the share of both surfaces' voxels that lie within a tolerance of the other surface.
+
+    ``(|{p: d(p, T) <= tolerance}| + |{t: d(t, P) <= tolerance}|) / (n + m)``, counted in surface voxels as MONAI does
+    it; the package surface-distance weights each by the area it stands for, which gives another number.
+
+    Args:
+        distances: What :func:`surface_distances` returned.
+        tolerance_mm: 0 or more, in mm.
+        empty: What two empty masks score: ``nan`` or ``isles`` (1). One empty mask scores 0.
+
+    Returns:
+        A score in [0, 1], or NaN.
+
+    Raises:
+        ParameterError: The tolerance is negative or ``empty`` is another word.
+    """
+    checked_name("empty", empty, ("nan", "isles"))
+    if not tolerance_mm >= 0:
+        raise ParameterError("tolerance_mm", found=tolerance_mm, wanted="0 or more", next_step="pass 2 for 2 mm")
+    if distances.status == "both_empty":
+        return 1.0 if empty == "isles" else float("nan")
+    both = distances.both_mm
+    return float(np.count_nonzero(both <= tolerance_mm) / len(both))
 
 
 def measured(pred: np.ndarray, truth: np.ndarray, spacing_mm: np.ndarray, shape: tuple[int, ...]) -> SurfaceDistances:
