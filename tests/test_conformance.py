@@ -49,6 +49,6 @@ def test_the_page_holds_the_tables_as_they_are_computed(conformance):
 
 
 def test_a_distance_of_exactly_the_tolerance_is_within_it_whichever_way_it_was_found(conformance, computed):
-    # In the scattered pair a k-d tree measures what a distance transform does in the compact one: 2 mm from 1.2 and 1.6.
+    # In the scattered pair a k-d tree measures what a distance transform does in the compact one: 2 mm of 1.2 and 1.6.
     for packages in computed.values():
         assert packages["strokelib"]["surface_dice"] == pytest.approx(packages["MONAI"]["surface_dice"], abs=1e-6)

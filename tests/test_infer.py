@@ -3,9 +3,23 @@ import pytest
 import torch
 from torch import nn
 
+from strokelib.data import preprocess
 from strokelib.data.cases import Case, Volume
+from strokelib.data.loading import case_images
+from strokelib.data.phantom import embedded
 from strokelib.errors import ParameterError
-from strokelib.infer import evaluating, foreground, predict_case, predict_slices, sliding_window, window_starts
+from strokelib.infer import (
+    evaluating,
+    foreground,
+    majority,
+    predict_case,
+    predict_slices,
+    predict_volume,
+    sliding_window,
+    to_scanner,
+    window_starts,
+)
+from strokelib.metrics import dice
 from strokelib.nn.unet import UNet
 
 
@@ -112,3 +126,77 @@ def test_a_network_that_copies_its_input_gives_it_back():
 def test_a_window_that_does_not_fit_is_refused(window, stride):
     with pytest.raises(ParameterError, match="sliding window"):
         sliding_window(nn.Identity(), torch.zeros(1, 8, 8, 8), window, stride)
+
+
+def test_mirrored_windows_average_over_every_set_of_axes(model):
+    volume = torch.randn(1, 24, 20, generator=torch.Generator().manual_seed(2))
+    found = sliding_window(model, volume, (16, 16), (8, 8), mirror_axes=(0, 1), amp="float32")
+    with torch.no_grad(), evaluating(model):
+        total = 0
+        for axes in ([], [1], [2], [1, 2]):
+            seen = sliding_window(model, volume.flip(axes), (16, 16), (8, 8), amp="float32")
+            total = total + seen.flip(axes) / 4
+    # Windows that end with the image lie elsewhere in its mirror image; 24 and 20 voxels in steps of 8 and 4 fit both.
+    torch.testing.assert_close(found, total, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [(2,), (-1,), (0, 0)])
+def test_axes_that_do_not_exist_are_refused(axes):
+    with pytest.raises(ParameterError, match="mirror_axes"):
+        sliding_window(nn.Identity(), torch.zeros(1, 8, 8), (4, 4), (4, 4), mirror_axes=axes)
+
+
+class Pointwise(nn.Module):
+    """Two channels from each voxel alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(1, 2, 1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_a_volume_is_predicted_on_its_grid_whatever_box_is_looked_at(crop):
+    torch.manual_seed(0)
+    model, rng = Pointwise(), np.random.default_rng(0)
+    brain = np.zeros((9, 40, 36), bool)
+    brain[2:7, 10:30, 6:30] = True
+    image = Volume(rng.normal(35, 5, brain.shape).astype(np.float32), np.eye(4))
+    case = Case("made-0", "p0", "made", "test", image, None, brain)
+    how = {"window_hu": (0, 80), "normalise": "unit", "window": (8, 16, 16), "stride": (4, 8, 8), "amp": "float32"}
+    found = predict_volume(model, case, crop=crop, mirror_axes=(2,), **how)
+    seen = torch.from_numpy(case_images(case, (0, 80), "unit"))[None, None]
+    with torch.no_grad():
+        expected = np.where(brain, foreground(model(seen))[0].numpy(), 0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.dtype == np.float32
+
+
+def test_a_majority_is_more_than_half():
+    votes = np.array([[1, 1, 0, 0], [1, 0, 0, 1], [1, 1, 0, 0]], bool)
+    np.testing.assert_array_equal(majority(list(votes)), [True, True, False, False])
+    np.testing.assert_array_equal(majority(list(votes[:2])), [True, False, False, False])
+    for wrong in ([], [votes[0].astype(int)], [votes[0], votes[0, :2]]):
+        with pytest.raises(ParameterError, match="ensemble"):
+            majority(wrong)
+
+
+@pytest.fixture(scope="module")
+def prepared_scan():
+    scan = embedded.render("aisd-0050", "native")
+    return scan, preprocess.prepare_ncct(scan.image, grid="adn", window="sensitivity")
+
+
+def test_a_prediction_comes_back_to_the_scanners_grid(prepared_scan):
+    scan, prepared = prepared_scan
+    probability = prepared.from_native(scan.lesion).astype(np.float32)
+    back = to_scanner(prepared, probability)
+    assert back.array.shape == scan.image.array.shape
+    np.testing.assert_array_equal(back.affine, scan.image.affine)
+    assert dice(back.array, scan.lesion) > 0.85
+    assert not (back.array & ~prepared.native_brain).any()
+    everywhere = to_scanner(prepared, np.ones(probability.shape))
+    assert dice(everywhere.array, prepared.native_brain) > 0.98
+    assert not to_scanner(prepared, np.zeros(probability.shape)).array.any()
