@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
+import matplotlib.ticker
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -139,6 +140,30 @@ def curves(ax: Axes, lines: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Axes
     return ax
 
 
+def directed_distances(ax: Axes, directions: Mapping[str, np.ndarray], marks: Mapping[str, float]) -> Axes:
+    """Histograms of surface distances, logarithmic in number, with named marks.
+
+    Args:
+        ax: Axis to draw on.
+        directions: Name -> distances in mm, one a surface voxel.
+        marks: Name -> a distance in mm.
+    """
+    colours = (PREDICTION_COLOUR, TRUTH_COLOUR)
+    top = max(float(v.max()) for v in directions.values())
+    for (name, values), colour in zip(directions.items(), colours, strict=False):
+        ax.hist(values, bins=np.linspace(0, top, 41), histtype="step", color=colour, label=name)
+    for (name, value), style in zip(marks.items(), ("-", "--", ":"), strict=False):
+        ax.axvline(value, color="0.2", linestyle=style, linewidth=1.0, label=f"{name}: {value:.1f} mm")
+    ax.set(yscale="log")
+    ax.legend(framealpha=0.9, edgecolor="none", facecolor="white")
+    return ax
+
+
+def plain_ticks(axis: mpl.axis.Axis) -> None:
+    """Numbers such as 0.1, 1 and 100 instead of powers of ten on a logarithmic axis."""
+    axis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+
+
 def points_by_kind(ax: Axes, points: pd.DataFrame, x: str, y: str, *, kind: str = "kind") -> Axes:
     """One dot a row, a colour a kind; kinds that begin with ``real`` are larger diamonds."""
     colours = (PREDICTION_COLOUR, TRUTH_COLOUR, "0.5", "#009E73")
@@ -156,7 +181,7 @@ def shares(ax: Axes, labels: Mapping[str, pd.Series]) -> Axes:
         colour = "0.6" if number == 0 else PREDICTION_COLOUR
         ax.bar(np.arange(len(kinds)) + 0.4 * number, found, 0.38, color=colour, label=f"{name}, n = {len(values)}")
     ax.set(xticks=np.arange(len(kinds)) + 0.2, xticklabels=kinds)
-    ax.legend(frameon=False, loc="center right", handlelength=1.0)
+    ax.legend(frameon=False, loc="upper right", handlelength=1.0)
     return ax
 
 

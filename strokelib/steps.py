@@ -50,6 +50,11 @@ STEPS = (
         minutes={"smoke": 0.9, "demo": 4.5, "paper": 20.0},
     ),
     Step(
+        "04_metrics_by_hand",
+        "what scores mean: overlap, distances, empty masks, small infarcts, and what a test set can resolve",
+        minutes={"smoke": 0.3, "demo": 0.8, "paper": 3.0},
+    ),
+    Step(
         "05_baseline",
         "a U-Net, unaligned and aligned, on two cohorts, beside three rows that need no network",
         needs=("02_prepare_ncct",),
@@ -58,7 +63,7 @@ STEPS = (
     Step(
         "90_regenerate_everything",
         "the ledgers, and the scoreboard of all 54 tables and figures",
-        needs=("00_start_here", "01_cohorts", "02_prepare_ncct", "05_baseline"),
+        needs=("00_start_here", "01_cohorts", "02_prepare_ncct", "04_metrics_by_hand", "05_baseline"),
         minutes={"smoke": 0.2, "demo": 0.2, "paper": 0.2},
     ),
 )

@@ -1,0 +1,19 @@
+"""Figures that belong to no single paper: slices, the first result, data quality, scores and the scoreboard."""
+
+from strokelib.figures.quality import ERROR_LABELS, alignment_errors, realism
+from strokelib.figures.scores import metrics_by_hand, score_panels, scoreboard_tiles
+from strokelib.figures.slices import AIR_HU, SlicePicture, first_result, slice_grid, slice_row
+
+__all__ = [
+    "AIR_HU",
+    "ERROR_LABELS",
+    "SlicePicture",
+    "alignment_errors",
+    "first_result",
+    "metrics_by_hand",
+    "realism",
+    "score_panels",
+    "scoreboard_tiles",
+    "slice_grid",
+    "slice_row",
+]
