@@ -24,7 +24,7 @@ help:
 	@echo "make plan        what make reproduce would run, with estimated minutes"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make notebooks   write the outputs of the executed copies into notebooks/"
-	@echo "make bench       measure against the peers (benchmarks/)"
+	@echo "make bench       measure against the peers, into benchmarks/results.md (about 15 minutes)"
 	@echo "make clean       remove runs/ and caches (make distclean: $(VENV) too)"
 
 $(READY): requirements.lock pyproject.toml
@@ -61,7 +61,7 @@ test: lint
 	@echo "make test: format, lint, import layers, unit tests and notebooks: all passed"
 
 bench: $(READY)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@$(BIN)/python benchmarks/results.py
 
 clean:
 	rm -rf runs build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
