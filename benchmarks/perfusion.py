@@ -49,7 +49,9 @@ def loop_csvd(rows: np.ndarray, aif: np.ndarray) -> np.ndarray:
 
 def loop_osvd(rows: np.ndarray, aif: np.ndarray) -> np.ndarray:
     """One product a voxel and rank, until the residue is quiet."""
-    shares = torch.unique(perfusion.distinct_shares(torch.tensor(aif)))
+    sizes = torch.fft.rfft(torch.tensor(aif).double(), n=2 * FRAMES).abs()
+    shares = torch.sort(sizes / sizes.max()).values * (1 - 1e-9)
+    shares = shares[shares >= perfusion.LOWEST_SHARE * (1 - 1e-9)]
     matrices = perfusion.residue_matrices(torch.tensor(aif), STEP_S, shares).numpy()
     out = np.empty((len(rows), 2 * FRAMES))
     for n, row in enumerate(rows):

@@ -5,9 +5,10 @@ The tissue's curve is the arterial input convolved with the residue function ``R
 
 *Block-circulant* deconvolution pads both curves to twice their length, which makes the convolution a circulant matrix:
 the result does not depend on whether tissue is reached before or after the chosen artery (Wu et al. 2003, Magn Reson
-Med 50:164). ``csvd`` leaves out singular values below a share of the largest one; ``osvd`` raises that share voxel by
-voxel until the residue oscillates less than a limit. The singular values of a circulant matrix are the moduli of its
-Fourier coefficients, so that there are only about T different truncations, and each is one matrix for all voxels.
+Med 50:164). ``csvd`` leaves out singular values below a share of the largest one; ``osvd`` raises that share from 1 %
+on, voxel by voxel, until the residue oscillates less than a limit. The singular values of a circulant matrix are the
+moduli of its Fourier coefficients, so that there are only about T different truncations, and each is one matrix for
+all voxels.
 
 Truncation smooths the residue and so lowers its peak: CBF is underestimated, more so where transit is short, and MTT
 overestimated alike; CBV does not depend on it. Compare maps of one setting only.
@@ -29,7 +30,8 @@ BRAIN_DENSITY = 1.04  # g/mL
 HAEMATOCRIT = (0.45, 0.25)  # large and small vessels
 THRESHOLD = 0.1
 OSCILLATION = 0.035
-VOXELS_AT_ONCE = 65_536
+LOWEST_SHARE = 0.01  # of the largest singular value: where osvd begins
+VOXELS_AT_ONCE = 8_192  # residues of so many fit a cache
 
 
 @dataclass(frozen=True)
@@ -72,20 +74,14 @@ def residue_matrices(aif: Tensor, step_s: float, shares: Tensor) -> Tensor:
     return first[:, index]
 
 
-def distinct_shares(aif: Tensor) -> Tensor:
-    """The thresholds, ascending, at which one more pair of singular values is left out; all but the last pair."""
-    sizes = torch.fft.rfft(aif.double(), n=2 * len(aif)).abs()
-    ordered = torch.sort(sizes / sizes.max()).values
-    return ordered * (1 - 1e-9)
-
-
 def oscillation_index(residue: Tensor) -> Tensor:
-    """How much residues (..., L) oscillate: mean absolute second difference over the maximum.
+    """How much residues (N, L) oscillate: mean absolute second difference over the maximum.
 
     ``OI = sum_k |f(k) - 2 f(k-1) + f(k-2)| / (L f_max)``, the sum from the third sample on, as Wu et al. 2003 print it.
     """
-    second = residue[..., 2:] - 2 * residue[..., 1:-1] + residue[..., :-2]
-    return second.abs().sum(-1) / (residue.shape[-1] * residue.amax(-1).clamp_min(1e-12))
+    second = torch.sub(residue[:, 2:], residue[:, 1:-1], alpha=2).add_(residue[:, :-2])
+    total = torch.linalg.vector_norm(second, ord=1, dim=1)
+    return total / (residue.shape[1] * residue.amax(1).clamp_min_(1e-12))
 
 
 def deconvolve(
@@ -119,23 +115,53 @@ def deconvolve(
     if method == "csvd":
         matrix = residue_matrices(aif.cpu(), step_s, torch.tensor([threshold]))[0].to(curves)
         return curves @ matrix.T
-    shares = _unique(distinct_shares(aif.cpu()))
-    matrices = residue_matrices(aif.cpu(), step_s, shares).to(curves)
-    out = curves @ matrices[0].T
-    active = torch.arange(len(curves), device=curves.device)
-    for matrix in matrices[1:]:
-        active = active[oscillation_index(out[active]) > oscillation]
+    return _until_quiet(curves, aif, step_s, oscillation)
+
+
+def _until_quiet(curves: Tensor, aif: Tensor, step_s: float, oscillation: float) -> Tensor:
+    """oSVD: a pair of Fourier coefficients after the other is taken away, the smallest first, while a voxel oscillates.
+
+    Each pair is one product of two numbers a voxel with two waves, so that no matrix is inverted again.
+    """
+    length = 2 * len(aif)
+    spectrum = torch.fft.rfft(aif.cpu().double(), n=length) * step_s
+    sizes = spectrum.abs() / spectrum.abs().max()
+    order = [int(k) for k in torch.argsort(sizes) if sizes[k] >= LOWEST_SHARE]
+    out = curves @ residue_matrices(aif.cpu(), step_s, torch.tensor([LOWEST_SHARE]))[0].to(curves).T
+    active, current, kept = torch.arange(len(curves), device=curves.device), out.clone(), curves
+    for k in order[:-1]:
+        noisy = (oscillation_index(current) > oscillation).nonzero()[:, 0]
+        if len(noisy) < 0.8 * len(active) or not len(noisy):  # copies cost more than a few rows too many
+            done = torch.ones(len(active), dtype=torch.bool, device=curves.device)
+            done[noisy] = False
+            out[active[done]] = current[done]
+            active, current, kept = active[noisy], current[noisy], kept[noisy]
+            waiting = None
+        else:
+            waiting = torch.ones(len(active), 1, dtype=curves.dtype, device=curves.device)
+            waiting[:] = 0
+            waiting[noisy] = 1
         if not len(active):
             break
-        out[active] = curves[active] @ matrix.T
+        there, back = _waves(k, length, 1 / spectrum[k])
+        parts = kept @ there.to(curves)
+        current.addmm_(parts if waiting is None else parts * waiting, back.to(curves), alpha=-1)
+    out[active] = current
     return out
 
 
-def _unique(shares: Tensor) -> Tensor:
-    """Thresholds that differ by more than rounding."""
-    keep = torch.ones(len(shares), dtype=torch.bool)
-    keep[1:] = shares[1:] > shares[:-1] * (1 + 1e-6)
-    return shares[keep]
+def _waves(k: int, length: int, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """(T, 2) and (2, L): a curve's k-th Fourier coefficient times ``factor``, and back to time."""
+    angle = 2 * torch.pi * k / length
+    n = torch.arange(length, dtype=torch.float64)
+    weight = (1 if k in (0, length // 2) else 2) / length
+    half = n[: length // 2] * angle
+    real, imaginary = (
+        factor.real * half.cos() + factor.imag * half.sin(),
+        factor.imag * half.cos() - factor.real * half.sin(),
+    )
+    there = torch.stack((real, imaginary), dim=1)
+    return there, weight * torch.stack(((n * angle).cos(), -(n * angle).sin()))
 
 
 def perfusion_maps(
