@@ -207,6 +207,16 @@ def test_the_signed_rank_test_equals_scipys_in_each_zero_method(zero_method):
     assert zero_method in found.method
 
 
+def test_the_signed_rank_test_gives_the_values_of_rs_documented_example():
+    # R's help page of wilcox.test (Hollander and Wolfe 1973, p. 29f): depression scores before and after, V = 40.
+    before = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
+    after = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
+    found = stats.wilcoxon_signed_rank(before, after, alternative="greater")
+    assert (found.mode, found.statistic) == ("exact", 40)
+    assert round(found.p, 5) == 0.01953
+    assert found.rank_biserial == pytest.approx((40 - 5) / 45)
+
+
 def test_six_clear_wins_are_significant_and_five_cannot_be():
     assert stats.wilcoxon_signed_rank([1, 2, 3, 4, 5], [0] * 5).p == pytest.approx(0.0625)
     assert stats.wilcoxon_signed_rank([1, 2, 3, 4, 5, 6], [0] * 6).p == pytest.approx(0.03125)

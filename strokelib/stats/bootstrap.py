@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from strokelib.errors import ParameterError
-from strokelib.stats.samples import Estimate, checked_share, finite_rows
+from strokelib.stats.samples import Estimate, along_axis, checked_share, finite_rows
 
 Method = Literal["bca", "percentile"]
 
@@ -65,7 +64,7 @@ def bootstrap_ci(
         ParameterError: The method, the level or the number of resamples is out of range.
     """
     sample, n_dropped = finite_rows(values, at_least=2)
-    return _interval(sample, _along_axis(statistic), n_dropped, level, n_resamples, method, seed)
+    return _interval(sample, along_axis(statistic), n_dropped, level, n_resamples, method, seed)
 
 
 def paired_bootstrap_ci(
@@ -97,18 +96,12 @@ def paired_bootstrap_ci(
         ParameterError: The method, the level or the number of resamples is out of range.
     """
     samples, n_dropped = finite_rows(a, b, at_least=2)
-    along = _along_axis(statistic)
+    along = along_axis(statistic)
 
     def difference(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
         return along(first, axis=axis) - along(second, axis=axis)
 
     return _interval(samples, difference, n_dropped, level, n_resamples, method, seed)
-
-
-def _along_axis(statistic: Callable) -> Callable:
-    if "axis" in inspect.signature(statistic).parameters:
-        return statistic
-    return lambda values, axis=-1: np.apply_along_axis(statistic, axis, values)
 
 
 def _interval(

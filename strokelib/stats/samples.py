@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,35 @@ def finite_rows(*columns: Sequence[float], at_least: int) -> tuple[tuple[np.ndar
         found, wanted = f"{keep.sum()} values that are not NaN", f"{at_least} or more"
         raise DataError("samples", found=found, wanted=wanted, next_step="score more cases, or print the cases singly")
     return tuple(array[keep] for array in arrays), int((~keep).sum())
+
+
+def checked_table(thing: str, values: np.ndarray, wanted: str, columns: int = 1) -> np.ndarray:
+    """A table of one row or more as float64.
+
+    Args:
+        thing: Its name.
+        values: (rows, columns), NaN allowed.
+        wanted: The shape in words, for the error.
+        columns: The fewest columns.
+
+    Raises:
+        DataError: It has another shape.
+    """
+    try:
+        table = np.asarray(values, dtype=float)
+    except ValueError as error:
+        found = "rows that differ in length, or words"
+        raise DataError(thing, found=found, wanted=wanted, next_step="NaN where a value is missing") from error
+    if table.ndim != 2 or len(table) < 1 or table.shape[1] < columns:
+        raise DataError(thing, found=f"shape {table.shape}", wanted=wanted, next_step="see the axes in the docstring")
+    return table
+
+
+def along_axis(statistic: Callable) -> Callable:
+    """The statistic itself where it takes ``axis``, else made to take it, one row at a time."""
+    if "axis" in inspect.signature(statistic).parameters:
+        return statistic
+    return lambda values, axis=-1: np.apply_along_axis(statistic, axis, values)
 
 
 def checked_share(thing: str, value: float) -> float:
