@@ -35,6 +35,10 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "reproduce":
             sub.add_argument("--cores", type=int, default=0, help="notebooks side by side (default: one a core)")
+    checking = commands.add_parser("check", help="say everything that is wrong with a folder of scans")
+    checking.add_argument("folder", help="an unpacked data set: AISD, APIS, ISLES 2018, or BIDS-like")
+    checking.add_argument("--layout", default="auto", help="auto, aisd, aisd_nifti, apis, isles2018 or bids")
+    checking.add_argument("--json", default="", metavar="FILE", help="write the report there, or - for the screen")
     add("refresh-notebooks", "write the outputs of the executed copies into the committed notebooks")
     single = add("run-notebook", "run one notebook alone (Snakemake calls this)")
     single.add_argument("name", help="e.g. 00_start_here")
@@ -62,12 +66,25 @@ def _reproduce(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check(args: argparse.Namespace) -> int:
+    from strokelib.data import checking
+    from strokelib.repro import write_text
+
+    report = checking.check(args.folder, args.layout, progress=True)
+    if args.json and args.json != "-":
+        write_text(args.json, report.as_json())
+    print(report.as_json() if args.json == "-" else report.as_text())
+    return 1 if report.errors else 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status (0 good, 1 a known problem, 2 wrong usage)."""
     args = _parser().parse_args(argv)
     from strokelib import pipeline, processes, publish, settings
 
     try:
+        if args.command == "check":
+            return _check(args)
         if args.command == "reproduce":
             if os.environ.get("STROKELIB_END_WITH", "").isdigit():
                 chosen = settings.resolve(args.profile, args.cohort, args.seed, args.data)

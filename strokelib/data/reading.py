@@ -1,7 +1,7 @@
 """Scans in, scans out: NIfTI and DICOM that nobody vouches for become a :class:`Volume` in LPS order, or a clear error.
 
 Every refusal is a :class:`DataError` that names the file, what was found, what was wanted and what to do. The
-checks of a NIfTI file are the functions ``_check_*``; each takes the file's path and one thing, so that a corpus of
+checks of a NIfTI file are functions of their own; each takes the file's path and one thing, so that a corpus of
 damaged files can aim at them one by one.
 """
 
@@ -32,7 +32,7 @@ def _refuse(path: Path, found: object, wanted: str, next_step: str) -> DataError
     return DataError(path, found=found, wanted=wanted, next_step=next_step)
 
 
-def _load_bytes(path: Path) -> bytes:
+def load_bytes(path: Path) -> bytes:
     """The whole file, unpacked to its very end, so that a cut or damaged gzip stream is noticed."""
     if not path.name.endswith(_SUFFIXES):
         raise _refuse(path, f"the name {path.name!r}", "a .nii or .nii.gz file", "convert the scan to NIfTI first")
@@ -48,7 +48,7 @@ def _load_bytes(path: Path) -> bytes:
     return raw
 
 
-def _parse(path: Path, raw: bytes) -> nib.Nifti1Image:
+def parse(path: Path, raw: bytes) -> nib.Nifti1Image:
     """Header and (unread) voxels of a single-file NIfTI-1 or NIfTI-2."""
     kind = nib.Nifti2Image if raw[4:8] == b"n+2\0" else nib.Nifti1Image
     try:
@@ -68,7 +68,7 @@ def _check_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape  # type: ignore[return-value]
 
 
-def _check_affine(path: Path, header: nib.Nifti1Header, affine: np.ndarray, allow_unplaced: bool) -> None:
+def check_affine(path: Path, header: nib.Nifti1Header, affine: np.ndarray, allow_unplaced: bool) -> None:
     """A finite, invertible affine in plausible millimetres, with a stated and uncontradicted orientation."""
     step = "write a valid sform or qform, e.g. by converting the DICOM series again"
     if not np.isfinite(affine).all():
@@ -88,7 +88,7 @@ def _check_affine(path: Path, header: nib.Nifti1Header, affine: np.ndarray, allo
             raise _refuse(path, f"sform {''.join(codes[0])} against qform {''.join(codes[1])}", "one orientation", step)
 
 
-def _check_voxels(path: Path, image: nib.Nifti1Image, shape: tuple[int, int, int]) -> np.ndarray:
+def whole_voxels(path: Path, image: nib.Nifti1Image, shape: tuple[int, ...]) -> np.ndarray:
     """The voxels, in the machine's byte order; scaled integers become float32."""
     if image.header.get_data_dtype().kind not in "iuf":
         raise _refuse(path, f"voxels of type {image.header.get_data_dtype()}", "integers or floats", "save it as int16")
@@ -139,14 +139,14 @@ def read_nifti(path: str | os.PathLike, *, allow_unplaced: bool = False) -> Volu
     path = Path(path)
     if not path.is_file():
         raise _refuse(path, "no such file", "a NIfTI file", "check the path")
-    image = _parse(path, _load_bytes(path))
+    image = parse(path, load_bytes(path))
     shape = _check_shape(path, image.shape)
     try:
         affine = np.asarray(image.affine, np.float64)
     except (ValueError, ArithmeticError) as error:
         raise _refuse(path, f"{error}", "a valid qform", "export the scan again") from error
-    _check_affine(path, image.header, affine, allow_unplaced)
-    return to_lps(_check_voxels(path, image, shape), affine)
+    check_affine(path, image.header, affine, allow_unplaced)
+    return to_lps(whole_voxels(path, image, shape), affine)
 
 
 def read_dicom(path: str | os.PathLike, *, series: int | None = None, timeout_s: float = 120.0) -> Volume:
