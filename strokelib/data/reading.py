@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import gzip
 import logging
+import math
 import os
+import struct
 import zlib
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from strokelib.errors import DataError
 from strokelib.repro import atomic_path
 
 MAX_VOXELS = 2**30
+HEADER_BYTES = 544
+SPARE_BYTES = 2**20
 SPACING_RANGE_MM = (0.01, 100.0)
 AIR_HU = -1024.0
 _SUFFIXES = (".nii", ".nii.gz")
@@ -33,19 +37,46 @@ def _refuse(path: Path, found: object, wanted: str, next_step: str) -> DataError
 
 
 def load_bytes(path: Path) -> bytes:
-    """The whole file, unpacked to its very end, so that a cut or damaged gzip stream is noticed."""
+    """The whole file, unpacked to its very end, so that a cut or damaged gzip stream is noticed.
+
+    No more is unpacked than the header announces and a little, whatever the stream would grow to.
+    """
     if not path.name.endswith(_SUFFIXES):
         raise _refuse(path, f"the name {path.name!r}", "a .nii or .nii.gz file", "convert the scan to NIfTI first")
-    limit = MAX_VOXELS * 8
     try:
         opener = gzip.open if path.name.endswith(".gz") else open
         with opener(path, "rb") as file:
-            raw = file.read(limit + 1)
+            head = file.read(HEADER_BYTES)
+            announced = _announced_bytes(head)
+            if announced is None:
+                raise _refuse(path, f"{len(head)} bytes that are no header", "a NIfTI header", "export the scan again")
+            if announced > MAX_VOXELS * 8:
+                return head  # the check of the shape refuses it
+            raw = head + file.read(max(0, announced - len(head)))
+            rest = file.read(SPARE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise _refuse(path, f"{type(error).__name__}: {error}", "an intact file", "copy it again") from error
-    if len(raw) > limit:
-        raise _refuse(path, f"more than {limit} bytes", "one scan", "check where the file comes from")
+    if len(rest) > SPARE_BYTES:
+        raise _refuse(path, f"over {SPARE_BYTES} bytes too many", "what the header says", "check where it comes from")
     return raw
+
+
+def _announced_bytes(head: bytes) -> int | None:
+    """Length of a NIfTI file by its own header; None where this is none."""
+    for order in "<>":
+        size = struct.unpack_from(f"{order}i", head)[0] if len(head) >= HEADER_BYTES // 2 else 0
+        if size == 348 and len(head) >= 352:
+            count, *sides = struct.unpack_from(f"{order}8h", head, 40)
+            bits, offset = struct.unpack_from(f"{order}h", head, 72)[0], struct.unpack_from(f"{order}f", head, 108)[0]
+        elif size == 540 and len(head) >= 544:
+            count, *sides = struct.unpack_from(f"{order}8q", head, 16)
+            bits, offset = struct.unpack_from(f"{order}h", head, 14)[0], struct.unpack_from(f"{order}q", head, 168)[0]
+        else:
+            continue
+        if not 1 <= count <= 7 or not offset >= 0 or bits < 1 or offset > SPARE_BYTES:
+            return None
+        return max(int(offset), 352) + math.prod(max(side, 1) for side in sides[:count]) * bits // 8
+    return None
 
 
 def parse(path: Path, raw: bytes) -> nib.Nifti1Image:

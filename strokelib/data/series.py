@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from strokelib.data.cases import Volume
-from strokelib.data.reading import check_affine, load_bytes, parse, to_lps, whole_voxels
+from strokelib.data.reading import MAX_VOXELS, check_affine, load_bytes, parse, to_lps, whole_voxels
 from strokelib.errors import DataError
 
 FALLBACK_S = 1.0
@@ -54,8 +54,8 @@ def read_series(path: str | os.PathLike) -> Series:
     shape = tuple(image.shape)
     if len(shape) == 5 and 1 in shape[2:4]:
         shape = tuple(n for axis, n in enumerate(shape) if axis != (3 if shape[3] == 1 else 2))
-    if len(shape) != 4 or min(shape) < 1 or shape[3] < 2:
-        wanted = "(X, Y, Z, T) with two frames or more"
+    if len(shape) != 4 or min(shape) < 1 or shape[3] < 2 or np.prod(shape, dtype=float) > MAX_VOXELS:
+        wanted = f"(X, Y, Z, T) with two frames or more, up to {MAX_VOXELS} voxels"
         raise DataError(path, found=f"shape {image.shape}", wanted=wanted, next_step="choose the perfusion series")
     affine = np.asarray(image.affine, np.float64)
     check_affine(path, image.header, affine, allow_unplaced=False)

@@ -3,6 +3,7 @@
 import gzip
 import stat
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -151,6 +152,30 @@ def patched(path, offset, data):
     return path
 
 
+def flipped(path, place):
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 0x10
+    path.write_bytes(bytes(raw))
+    return path
+
+
+def appended(path, data):
+    path.write_bytes(path.read_bytes() + data)
+    return path
+
+
+def bomb(path):
+    """A header that announces a small scan, then 256 MB of zeros in 260 kB."""
+    write_nifti(scan(), path)
+    with gzip.open(path) as file:
+        good = file.read()
+    with gzip.open(path, "wb") as file:
+        file.write(good)
+        for _ in range(256):
+            file.write(bytes(2**20))
+    return path
+
+
 DAMAGED = {
     "a missing file": (lambda p: p / "none.nii", "no such file"),
     "a folder": (lambda p: p, "no such file"),
@@ -188,6 +213,40 @@ DAMAGED = {
     ),
     "a length of zero": (lambda p: patched(write_nifti(scan(), p / "a.nii"), 42, np.int16([0]).tobytes()), "wanted"),
     "a negative length": (lambda p: patched(write_nifti(scan(), p / "a.nii"), 42, np.int16([-5]).tobytes()), "wanted"),
+    "a bit flipped in the gzip stream": (lambda p: flipped(write_nifti(scan(), p / "a.nii.gz"), 60), "intact"),
+    "a wrong gzip checksum": (lambda p: flipped(write_nifti(scan(), p / "a.nii.gz"), -7), "intact"),
+    "a wrong gzip length": (lambda p: flipped(write_nifti(scan(), p / "a.nii.gz"), -3), "intact"),
+    "rubbish after the gzip stream": (lambda p: appended(write_nifti(scan(), p / "a.nii.gz"), b"rubbish"), "intact"),
+    "a second scan behind the first": (lambda p: appended(write_nifti(scan(), p / "a.nii"), bytes(2**21)), "too many"),
+    "a gzip bomb": (lambda p: bomb(p / "a.nii.gz"), "too many"),
+    "a header of another byte order and size": (
+        lambda p: patched(write_nifti(scan(), p / "a.nii"), 0, np.int32([349]).tobytes()),
+        "header",
+    ),
+    "a wrong magic": (lambda p: patched(write_nifti(scan(), p / "a.nii"), 344, b"abc"), "header"),
+    "an unknown data type": (
+        lambda p: patched(write_nifti(scan(), p / "a.nii"), 70, np.int16([9999]).tobytes()),
+        "wanted",
+    ),
+    "eight axes": (lambda p: patched(write_nifti(scan(), p / "a.nii"), 40, np.int16([8]).tobytes()), "wanted"),
+    "no axes": (lambda p: patched(write_nifti(scan(), p / "a.nii"), 40, np.int16([0]).tobytes()), "wanted"),
+    "an offset of NaN": (
+        lambda p: patched(write_nifti(scan(), p / "a.nii"), 108, np.float32([np.nan]).tobytes()),
+        "wanted",
+    ),
+    "a negative offset": (
+        lambda p: patched(write_nifti(scan(), p / "a.nii"), 108, np.float32([-100]).tobytes()),
+        "wanted",
+    ),
+    "an offset beyond the file": (
+        lambda p: patched(write_nifti(scan(), p / "a.nii"), 108, np.float32([9e8]).tobytes()),
+        "wanted",
+    ),
+    "an infinite affine": (
+        lambda p: patched(write_nifti(scan(), p / "a.nii"), 280, np.float32([np.inf]).tobytes()),
+        "infinity",
+    ),
+    "a web page": (lambda p: (p / "a.nii.gz").write_bytes(b"<html>not found</html>") and p / "a.nii.gz", "intact"),
     "a vast shape": (
         lambda p: patched(write_nifti(scan(), p / "a.nii"), 42, np.int16([32000, 32000, 32000]).tobytes()),
         "voxels",
@@ -217,6 +276,24 @@ class TestDamagedFiles:
                 path.write_bytes(whole[:keep])
                 with pytest.raises(DataError):
                     read_nifti(path)
+
+    def test_the_corpus_is_a_corpus(self):
+        assert len(DAMAGED) >= 40
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux'")
+    @pytest.mark.parametrize("name", ["a gzip bomb", "a vast shape"])
+    def test_no_file_makes_the_reader_take_much_memory(self, tmp_path, name):
+        path = DAMAGED[name][0](tmp_path)
+        script = (
+            "import sys, resource\n"
+            "from strokelib.data.reading import read_nifti\n"
+            "from strokelib.errors import DataError\n"
+            "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20,) * 2)\n"
+            "try:\n    read_nifti(sys.argv[1])\nexcept DataError:\n    sys.exit(7)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, check=False)
+        assert done.returncode == 7, done.stderr.decode()
 
     def test_a_file_without_orientation_is_read_on_request(self, tmp_path):
         path = patched(write_nifti(scan(), tmp_path / "a.nii"), 252, bytes(4))
