@@ -20,6 +20,7 @@ from strokelib.data.cases import Case
 from strokelib.errors import DataError
 from strokelib.methods.method import Method
 from strokelib.methods.rolls import Roll, roll_of
+from strokelib.nn.precision import channels_last
 from strokelib.recipe import Recipe
 from strokelib.train import History, load_weights, plain_tensors, save_tensors
 from strokelib.train.history import read_rows
@@ -114,7 +115,7 @@ def train_method(
     folder = repro.once(Path(out) / run_name(method, recipe, train_roll, val_roll, seed), run)
     facts = json.loads((folder / "trained.json").read_text("utf-8"))
     load_weights(model, folder / "model.safetensors")
-    model.to(repro.device()).eval()
+    channels_last(model.to(repro.device())).eval()  # the layout decides the last bit, trained just now or read back
     rows = tuple(read_rows(folder / "history.csv"))
     history = History(rows, facts["steps"], facts["best_step"], tuple(facts["notes"]))
     return Trained(method, recipe, seed, model, history, folder)
