@@ -2,27 +2,27 @@
 
 A checkpoint is two files, ``step_00000150.safetensors`` and ``.json``. Each is written beside its place and renamed
 onto it, the JSON file last, so that a checkpoint either exists whole or not at all. It holds what the next step
-depends on: weights, optimiser, the states of Python's, numpy's and torch's random generators, the sampler's position,
-and the best weights so far.
+depends on: weights, optimiser, gradient scaler, moving average, the states of Python's, numpy's and torch's random
+generators in every process, the sampler's position, and the best weights so far.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import random
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from strokelib.errors import CheckpointError
 from strokelib.repro import atomic_path, sha256, write_text
+from strokelib.train.randomness import RandomState, restore_random_state
 
 KEPT = 2
 Tensors = dict[str, Tensor]
@@ -39,6 +39,8 @@ class Snapshot:
         best: ``{"step": ..., "value": ...}`` of the best validation so far, or None.
         best_weights: The network's tensors at that step.
         notes: What happened on the way, for the history.
+        average: The moving average's tensors, or none where there is none.
+        scaler: The gradient scaler's state, or None where there is none.
     """
 
     step: int
@@ -47,6 +49,11 @@ class Snapshot:
     best: dict[str, Any] | None = None
     best_weights: Tensors = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    average: Tensors = field(default_factory=dict)
+    scaler: dict[str, Any] | None = None
+
+
+Found = tuple[dict[str, Any], Tensors, list[str]]
 
 
 def plain_tensors(model: nn.Module) -> Tensors:
@@ -77,32 +84,33 @@ def load_weights(model: nn.Module, path: Path) -> None:
         ) from error
 
 
-def _random_state() -> tuple[dict[str, Any], Tensors]:
-    name, words, *rest = np.random.get_state()  # noqa: NPY002 (the legacy generator's state belongs to the run too)
-    plain = {"python": random.getstate(), "numpy": [name, words.tolist(), *rest]}
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return plain, {"rng.torch": torch.get_rng_state()} | {f"rng.cuda.{i}": s for i, s in enumerate(cuda)}
-
-
-def _restore_random_state(plain: dict[str, Any], tensors: Tensors) -> None:
-    version, words, gauss = plain["python"]
-    random.setstate((version, tuple(words), gauss))
-    np.random.set_state(tuple(plain["numpy"]))  # noqa: NPY002
-    torch.set_rng_state(tensors["rng.torch"])
-    for i in range(torch.cuda.device_count()):
-        if f"rng.cuda.{i}" in tensors:
-            torch.cuda.set_rng_state(tensors[f"rng.cuda.{i}"], i)
-
-
 def _digest(state: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, snapshot: Snapshot) -> None:
-    """Write a checkpoint and keep the last two."""
-    random_plain, tensors = _random_state()
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    snapshot: Snapshot,
+    random_states: Sequence[RandomState],
+) -> None:
+    """Write a checkpoint and keep the last two; where it cannot be written whole nothing of it stays.
+
+    Args:
+        folder: The run's checkpoints.
+        model: The network, with its own weights and not the averaged ones.
+        optimizer: Of the network.
+        snapshot: The rest.
+        random_states: Of each process, by rank.
+    """
+    (random_plain, tensors), *others = random_states
+    tensors = dict(tensors)
+    for rank, (_, states) in enumerate(others, 1):
+        tensors |= {f"rank{rank}.{k}": v for k, v in states.items()}
     tensors |= {f"model.{k}": v for k, v in plain_tensors(model).items()}
     tensors |= {f"best.{k}": v for k, v in snapshot.best_weights.items()}
+    tensors |= {f"average.{k}": v.to("cpu", copy=True).contiguous() for k, v in snapshot.average.items()}
     state = optimizer.state_dict()
     scalars: dict[str, dict[str, Any]] = {}
     for index, values in state["state"].items():
@@ -112,18 +120,25 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optim
             else:
                 scalars.setdefault(str(index), {})[name] = value
     path = folder / f"step_{snapshot.step:08d}.safetensors"
-    save_tensors(tensors, path)
     plain = {
         "step": snapshot.step,
         "identity": snapshot.identity,
         "sampler": snapshot.sampler,
+        "scaler": snapshot.scaler,
         "best": snapshot.best,
         "notes": snapshot.notes,
         "random": random_plain,
+        "random_of_ranks": [plain for plain, _ in others],
         "optimizer": {"groups": state["param_groups"], "scalars": scalars},
-        "tensors_sha256": sha256(path),
     }
-    write_text(path.with_suffix(".json"), json.dumps({"state": plain, "state_sha256": _digest(plain)}))
+    try:
+        save_tensors(tensors, path)
+        plain["tensors_sha256"] = sha256(path)
+        write_text(path.with_suffix(".json"), json.dumps({"state": plain, "state_sha256": _digest(plain)}))
+    except BaseException:
+        if not path.with_suffix(".json").exists():
+            path.unlink(missing_ok=True)
+        raise
     kept = sorted(folder.glob("step_*.json"))[-KEPT:]
     for old in set(folder.glob("step_*")) - {*kept, *(k.with_suffix(".safetensors") for k in kept)}:
         old.unlink()
@@ -156,21 +171,15 @@ def _fill_optimizer(optimizer: torch.optim.Optimizer, plain: dict[str, Any], ten
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, identity: dict[str, Any]
-) -> Snapshot | None:
-    """Bring network, optimiser and random generators to the newest whole checkpoint.
-
-    A damaged checkpoint is passed over with a warning, which the history keeps.
+def find_checkpoint(folder: Path, identity: dict[str, Any]) -> Found | None:
+    """Read the newest whole checkpoint; a damaged one is passed over with a warning, which the history keeps.
 
     Args:
         folder: The run's checkpoints.
-        model: Filled in place.
-        optimizer: Filled in place.
         identity: As it was when the checkpoint was written.
 
     Returns:
-        What the checkpoint held, or None where the folder has none.
+        Its plain values, its tensors and what was passed over, or None where the folder has none.
 
     Raises:
         CheckpointError: All checkpoints are damaged, or they belong to another run.
@@ -183,21 +192,17 @@ def load_checkpoint(
             damaged.append(f"{path.stem} is damaged ({str(error).splitlines()[0]})")
             continue
         if plain["identity"] != identity:
-            differing = sorted(k for k in identity if plain["identity"].get(k) != identity[k])
+            differing = sorted(k for k in plain["identity"] | identity if plain["identity"].get(k) != identity.get(k))
             raise CheckpointError(
                 f"checkpoint {path.stem}",
                 found=f"another run's ({', '.join(differing)} differ)",
                 wanted="this run's",
                 next_step="give the run a folder of its own, or delete the checkpoints",
             )
-        model.load_state_dict(_named(tensors, "model."))
-        _fill_optimizer(optimizer, plain["optimizer"], _named(tensors, "optimizer."))
-        _restore_random_state(plain["random"], tensors)
-        notes = list(plain["notes"])
-        for message in damaged:
-            notes.append(f"{message}: went back to {path.stem}")
-            warnings.warn(notes[-1], stacklevel=3)
-        return Snapshot(plain["step"], identity, plain["sampler"], plain["best"], _named(tensors, "best."), notes)
+        messages = [f"{message}: went back to {path.stem}" for message in damaged]
+        for message in messages:
+            warnings.warn(message, stacklevel=4)
+        return plain, tensors, messages
     if damaged:
         raise CheckpointError(
             f"checkpoints in {folder.name}",
@@ -206,3 +211,34 @@ def load_checkpoint(
             next_step="delete them and start again",
         )
     return None
+
+
+def fill(found: Found, model: nn.Module, optimizer: torch.optim.Optimizer, rank: int = 0) -> Snapshot:
+    """Bring network, optimiser and random generators to a checkpoint.
+
+    Args:
+        found: What :func:`find_checkpoint` read.
+        model: Filled in place.
+        optimizer: Filled in place.
+        rank: Whose random generators' states are taken.
+
+    Returns:
+        The rest of what the checkpoint holds; the average and the scaler are filled by the caller.
+    """
+    plain, tensors, messages = found
+    model.load_state_dict(_named(tensors, "model."))
+    _fill_optimizer(optimizer, plain["optimizer"], _named(tensors, "optimizer."))
+    if rank:
+        restore_random_state(plain["random_of_ranks"][rank - 1], _named(tensors, f"rank{rank}."))
+    else:
+        restore_random_state(plain["random"], tensors)
+    return Snapshot(
+        plain["step"],
+        plain["identity"],
+        plain["sampler"],
+        plain["best"],
+        _named(tensors, "best."),
+        [*plain["notes"], *messages],
+        _named(tensors, "average."),
+        plain.get("scaler"),
+    )
