@@ -247,6 +247,11 @@ def write_nifti(volume: Volume, path: str | os.PathLike) -> Path:
     axes = volume.affine[:3, :3] / np.sqrt((volume.affine[:3, :3] ** 2).sum(axis=0))
     image.set_sform(volume.affine, code=1)
     image.set_qform(volume.affine, code=1 if np.allclose(axes.T @ axes, np.eye(3), atol=1e-4) else 0)
+    return save_image(image, path)
+
+
+def save_image(image: nib.Nifti1Image, path: Path) -> Path:
+    """Write an image in mm, atomically, without free text in its header; the same image gives the same bytes."""
     image.header.set_xyzt_units("mm")
     for name in ("descrip", "aux_file", "db_name", "intent_name"):
         image.header[name] = b""

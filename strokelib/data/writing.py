@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from pathlib import Path
 
@@ -10,9 +9,8 @@ import nibabel as nib
 import numpy as np
 
 from strokelib.data.cases import Volume
-from strokelib.data.reading import read_nifti
+from strokelib.data.reading import read_nifti, save_image
 from strokelib.errors import DataError
-from strokelib.repro import atomic_path
 
 TOLERANCE_MM = 1e-3
 
@@ -49,10 +47,4 @@ def write_nifti_like(mask: Volume, like: str | os.PathLike, path: str | os.PathL
     image = nib.Nifti1Image(np.ascontiguousarray(placed), source.affine)
     for kind in ("sform", "qform"):
         getattr(image, f"set_{kind}")(source.affine, code=max(1, int(source.header[f"{kind}_code"])))
-    image.header.set_xyzt_units("mm")
-    for name in ("descrip", "aux_file", "db_name", "intent_name"):
-        image.header[name] = b""
-    raw = image.to_bytes()
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(gzip.compress(raw, 1, mtime=0) if path.name.endswith(".gz") else raw)
-    return path
+    return save_image(image, path)
