@@ -57,9 +57,20 @@ def cleaned(executed: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode
             continue
         count += 1
         cell.execution_count = count
-        cell.outputs = [_cleaned_output(o, count, f"{name}, cell {cell.id}") for o in cell.outputs]
+        cell.outputs = _joined([_cleaned_output(o, count, f"{name}, cell {cell.id}") for o in cell.outputs])
     metadata = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
     return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """Neighbouring pieces of one stream as one: where a kernel cuts its text differs from run to run."""
+    joined: list[Any] = []
+    for output in outputs:
+        if output.output_type == "stream" and joined and joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _cleaned_output(output: Any, count: int, place: str) -> Any:

@@ -41,6 +41,13 @@ def test_a_cleaned_copy_has_no_residue_keeps_its_cell_ids_and_counts_from_one():
     nbformat.validate(notebook)
 
 
+def test_pieces_of_one_stream_become_one_output_and_a_picture_between_them_keeps_them_apart():
+    picture = nbformat.v4.new_output("display_data", data={"image/png": "aGk="})
+    pieces = [_stream("1\n"), _stream("2\n"), picture, _stream("3\n")]
+    outputs = publish.cleaned(_executed(*pieces), "00").cells[-1].outputs
+    assert [o.get("text") for o in outputs] == ["1\n2\n", None, "3\n"]
+
+
 @pytest.mark.parametrize(
     ("output", "found"),
     [
