@@ -57,7 +57,9 @@ lint: $(READY)
 test: lint
 	@$(BIN)/python -B -m pytest
 	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT INT TERM && \
-	  STROKELIB_RUNS=$$runs $(STROKELIB) reproduce --profile smoke --engine nbval
+	  export STROKELIB_RUNS=$$runs && $(STROKELIB) reproduce --profile smoke --engine nbval && \
+	  $(BIN)/python -B tests/data/archives.py "$$runs/archive" && \
+	  $(STROKELIB) reproduce --profile smoke --engine nbval --cohort aisd --data "$$runs/archive"
 	@echo "make test: format, lint, import layers, unit tests and notebooks: all passed"
 
 bench: $(READY)

@@ -24,6 +24,7 @@ SCRIPTS = {
     "training": "The training loop's own cost",
     "loading": "Loading",
     "phantom": "Rendering embedded heads",
+    "preparation": "Preparing a head CT",
     "perfusion": "Deconvolution of CT perfusion",
 }
 PACKAGES = ("torch", "numpy", "scipy", "monai", "MedPy", "surface-distance", "SimpleITK")

@@ -36,8 +36,19 @@ def _parser() -> argparse.ArgumentParser:
         if name == "reproduce":
             sub.add_argument("--cores", type=int, default=0, help="notebooks side by side (default: one a core)")
     checking = commands.add_parser("check", help="say everything that is wrong with a folder of scans")
-    checking.add_argument("folder", help="an unpacked data set: AISD, APIS, ISLES 2018, or BIDS-like")
-    checking.add_argument("--layout", default="auto", help="auto, aisd, aisd_nifti, apis, isles2018 or bids")
+    preparing = commands.add_parser("prepare", help="make prepared cases from a folder of scans")
+    for sub in (checking, preparing):
+        sub.add_argument("folder", help="an unpacked data set: AISD, APIS, ISLES 2018, CENTER-TBI, BIDS-like, or plain")
+        known = "auto, aisd, aisd_nifti, apis, isles2018, center_tbi, bids or plain"
+        sub.add_argument("--layout", default="auto", help=known)
+    preparing.add_argument("--cohort", default="aisd", help="the cohort that the scans stand for (default aisd)")
+    preparing.add_argument("--out", default="", help="folder for the cases (default: where notebooks look, in runs/)")
+    preparing.add_argument(
+        "--grid", default="prepared", help="prepared (5 x 2 x 2 mm), published (5 x 1.2 x 1.2) or native"
+    )
+    preparing.add_argument("--labels", default="official", help="AISD's lesion labels: official or 'every non-zero'")
+    preparing.add_argument("--readers", default="first", help="masks of several readers: first, any or all")
+    preparing.add_argument("--workers", type=int, default=0, help="processes side by side (default: one a core)")
     checking.add_argument("--json", default="", metavar="FILE", help="write the report there, or - for the screen")
     add("refresh-notebooks", "write the outputs of the executed copies into the committed notebooks")
     single = add("run-notebook", "run one notebook alone (Snakemake calls this)")
@@ -77,14 +88,36 @@ def _check(args: argparse.Namespace) -> int:
     return 1 if report.errors else 0
 
 
+def _prepare(args: argparse.Namespace) -> int:
+    from strokelib.data import preparing
+    from strokelib.data.realcase import Choices
+
+    begun = time.monotonic()
+    made = preparing.prepare(
+        args.folder,
+        args.cohort,
+        out=args.out or None,
+        layout=args.layout,
+        choices=Choices(args.grid, args.labels, args.readers),
+        workers=args.workers,
+        progress=True,
+    )
+    for name, said in made.problems.items():
+        print(f"left out  {name}\n      {said}")
+    counts = ", ".join(f"{split} {len(made.ids(split))}" for split in ("train", "val", "test", "hidden"))
+    print(f"prepared: {len(made.ids())} of {len(made.cases)} cases ({counts}), {time.monotonic() - begun:.0f} s")
+    print(f"cases: {os.path.relpath(made.folder)}")
+    return 1 if made.problems else 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status (0 good, 1 a known problem, 2 wrong usage)."""
     args = _parser().parse_args(argv)
     from strokelib import pipeline, processes, publish, settings
 
     try:
-        if args.command == "check":
-            return _check(args)
+        if args.command in ("check", "prepare"):
+            return {"check": _check, "prepare": _prepare}[args.command](args)
         if args.command == "reproduce":
             if os.environ.get("STROKELIB_END_WITH", "").isdigit():
                 chosen = settings.resolve(args.profile, args.cohort, args.seed, args.data)

@@ -235,7 +235,7 @@ def _list_problems() -> Iterator[str]:
     """What is wrong with the cohorts' lists of cases, each for itself and between them."""
     present = {path.stem for path in (settings.manifests_dir() / "splits").glob("*.csv")}
     seen: dict[str, str] = {}
-    for cohort in sorted(present | set(settings.AVAILABLE_COHORTS)):
+    for cohort in sorted(present | set(settings.COHORTS)):
         try:
             table, wanted = split(cohort), cohorts()["embedded"].get(cohort)
         except (ManifestError, ParameterError) as error:

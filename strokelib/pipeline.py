@@ -22,7 +22,7 @@ from strokelib import processes
 from strokelib.errors import PipelineError
 from strokelib.execution import Result, checked_parameters, notebook_path, run_notebook
 from strokelib.repro import code_hash, write_text
-from strokelib.settings import Profile, Settings, project_root, require_available, resolve
+from strokelib.settings import Profile, Settings, project_root, resolve
 from strokelib.steps import BY_NAME, STEPS, Step
 
 VERSION_LINE = re.compile(r"^VERSION = (\d+)", re.MULTILINE)
@@ -119,7 +119,10 @@ def _snakemake(plan: Run, *flags: str) -> list[str]:
 
 def _run_of(settings: Settings, only: str, engine: str) -> Run:
     """The run asked for, after everything that can be refused without starting a process was refused."""
-    require_available(settings)
+    if settings.data is not None:  # another data set, or none, is refused before anything is written
+        from strokelib.data.preparing import sorted_cases
+
+        sorted_cases(settings.data, settings.cohort)
     targets = tuple(name.removesuffix(".ipynb") for name in only.split(",") if name) or tuple(BY_NAME)
     for name in targets:
         if name not in BY_NAME:

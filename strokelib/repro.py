@@ -17,14 +17,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from strokelib.errors import DataError
-from strokelib.settings import Settings, project_root, require_available
+from strokelib.settings import Settings, project_root
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,10 +143,17 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Session:
-    """What a notebook works with: its settings, its name, and how it saves figures and tables."""
+    """What a notebook works with: its settings, its name, and how it saves figures and tables.
+
+    Args:
+        settings: Profile, cohort, data and seed of the run.
+        notebook: Its name.
+        embedded: The embedded cohort that its figures and tables show whatever the run works on; empty for the run's.
+    """
 
     settings: Settings
     notebook: str
+    embedded: str = ""
 
     @property
     def figures(self) -> Path:
@@ -155,14 +162,14 @@ class Session:
 
     def provenance(self, inputs: dict[str, str] | None = None, **facts: Any) -> dict[str, Any]:
         """What stands in an artefact's JSON sidecar."""
-        s = self.settings
+        s = self.shown
         source = project_root() / "notebooks" / f"{self.notebook}.ipynb"
         return {
             "notebook": self.notebook,
             "notebook_code_sha256": code_hash(source),
             "profile": s.profile.value,
             "cohort": s.cohort,
-            "data": "embedded" if s.data is None else "given by the user",
+            "data": s.source,
             "seed": s.seed,
             "threads": threads(),
             "versions": versions(),
@@ -170,9 +177,14 @@ class Session:
             **facts,
         }
 
+    @property
+    def shown(self) -> Settings:
+        """The settings of what figures and tables show."""
+        return replace(self.settings, cohort=self.embedded, data=None) if self.embedded else self.settings
+
     def footer(self, status: str = "") -> str:
         """The line below each figure: what it was made from, and its status where it has one."""
-        s = self.settings
+        s = self.shown
         kind = "embedded cohort" if s.data is None else "user's data, cohort"
         said = f" · status: {status}" if status else ""
         return f"{kind} {s.cohort} · profile {s.profile.value} · seed {s.seed}{said} · not for clinical use"
@@ -195,7 +207,13 @@ class Session:
         """
         target = self.figures / f"{name}.png"
         label = figure.text(
-            1.0, -0.005, self.footer(facts.get("status", "")), ha="right", va="top", fontsize=6, color="0.4"
+            1.0,
+            -0.005,
+            self.footer(facts.get("status", "")),
+            ha="right",
+            va="top",
+            fontsize=6,
+            color="0.4",
         )
         with atomic_path(target) as temporary:
             how = {"dpi": FIGURE_DPI, "bbox_inches": "tight", "pad_inches": 0.05, "metadata": {"Software": None}}
@@ -219,10 +237,9 @@ class Session:
         return f"{name}.md"
 
 
-def start(settings: Settings, notebook: str) -> Session:
-    """Begin a notebook: seed everything and quiet what would put noise into its outputs."""
-    require_available(settings)
+def start(settings: Settings, notebook: str, embedded: str = "") -> Session:
+    """Begin a notebook: seed everything and quiet what would put noise into its outputs; ``embedded`` as in Session."""
     seed_everything(settings.seed)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
-    return Session(settings, notebook)
+    return Session(settings, notebook, embedded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from strokelib.errors import ParameterError
 
 ENV_PREFIX = "STROKELIB_"
 COHORTS = ("aisd", "xwhd", "apis", "icoais", "center_tbi", "isles2018")
-AVAILABLE_COHORTS = ("aisd", "xwhd", "apis", "icoais", "center_tbi")
 DEFAULT_COHORT = "aisd"
 
 
@@ -42,6 +41,17 @@ class Settings:
         if self.data is not None:
             name += "-" + hashlib.sha256(os.fspath(self.data).encode()).hexdigest()[:8]
         return self.runs / self.profile.value / name
+
+    def beside(self, cohort: str) -> Settings:
+        """The same run for one cohort: its own, or an embedded one beside it, with which no data of the user go."""
+        if cohort == self.cohort:
+            return self
+        return replace(self, cohort=_checked("cohort", cohort, COHORTS, "give one of these"), data=None)
+
+    @property
+    def source(self) -> str:
+        """Where the cases come from, in words: a result says so wherever it is printed."""
+        return "embedded" if self.data is None else "given by the user"
 
     def describe(self) -> str:
         """One line without any path of this machine, for notebook outputs."""
@@ -103,24 +113,3 @@ def resolve(profile: str = "", cohort: str = "", seed: int = 0, data: str | os.P
                 "DATA", found=f"{data} (no such folder)", wanted="a folder of scans", next_step="check it"
             )
     return Settings(Profile(profile), cohort, seed, folder, runs_dir(), project_root() / "figures")
-
-
-def require_available(settings: Settings) -> None:
-    """Refuse at once what this version cannot read, rather than fall back to something else.
-
-    Raises:
-        ParameterError: The cohort has no embedded form yet, or a folder of real scans was given.
-    """
-    have = " or ".join(AVAILABLE_COHORTS)
-    if settings.data is not None:
-        raise ParameterError(
-            "DATA",
-            found="a folder of scans",
-            wanted="no DATA: this version reads the embedded cohorts only",
-            next_step="leave DATA out",
-        )
-    if settings.cohort not in AVAILABLE_COHORTS:
-        found = f"{settings.cohort}, which this version does not embed"
-        raise ParameterError(
-            "parameter cohort", found=found, wanted=have, next_step=f"give COHORT={AVAILABLE_COHORTS[0]}"
-        )

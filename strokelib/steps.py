@@ -46,8 +46,13 @@ STEPS = (
     ),
     Step(
         "02_prepare_ncct",
-        "from a scanner's file to a network's input, every step scored against the truth; PAPL's Fig. 3",
+        "from a scanner's file to a network's input, every step scored against the truth; PAPL's Fig. 3, SSL's Fig. 1",
         minutes={"smoke": 0.9, "demo": 4.5, "paper": 20.0},
+    ),
+    Step(
+        "03_prepare_ctp",
+        "CT perfusion: deconvolution by hand, maps against the truth over noise, and the ceiling of what maps can find",
+        minutes={"smoke": 0.7, "demo": 1.7, "paper": 4.0},
     ),
     Step(
         "04_metrics_by_hand",
@@ -61,9 +66,29 @@ STEPS = (
         minutes={"smoke": 0.5, "demo": 7.0, "paper": 300.0},
     ),
     Step(
+        "06_your_own_data",
+        "any folder of head CTs: what is wrong with it, prepared cases, a prediction on the scanner's grid",
+        needs=("05_baseline",),
+        minutes={"smoke": 0.5, "demo": 1.0, "paper": 10.0},
+    ),
+    Step(
+        "07_tissue_and_sides",
+        "tissue maps, the other side of the head, and the MR on the CT, each against the truth",
+        minutes={"smoke": 0.8, "demo": 3.0, "paper": 20.0},
+    ),
+    Step(
         "90_regenerate_everything",
         "the ledgers, and the scoreboard of all 54 tables and figures",
-        needs=("00_start_here", "01_cohorts", "02_prepare_ncct", "04_metrics_by_hand", "05_baseline"),
+        needs=(
+            "00_start_here",
+            "01_cohorts",
+            "02_prepare_ncct",
+            "03_prepare_ctp",
+            "04_metrics_by_hand",
+            "05_baseline",
+            "06_your_own_data",
+            "07_tissue_and_sides",
+        ),
         minutes={"smoke": 0.2, "demo": 0.2, "paper": 0.2},
     ),
 )

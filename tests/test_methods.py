@@ -157,6 +157,18 @@ def test_metrics_of_a_folder_are_merged_on_writing_and_on_reading(trained):
     assert set(merged["recipe"]) == {SMOKE.key()}
 
 
+def test_names_of_cases_stay_text_when_they_are_digits_or_read_like_a_missing_value(tmp_path):
+    cases = [dataclasses.replace(TEST[0], id="0021092"), dataclasses.replace(TEST[1], id="NA")]
+    maps = {case.id: case.lesion for case in cases}
+    empty = {case.id: np.zeros_like(case.lesion) for case in cases}
+    methods.score("a", maps, cases, out=tmp_path)
+    methods.score("b", empty, cases, out=tmp_path)
+    read = methods.read_metrics(tmp_path)
+    assert set(read["case"]) == {"0021092", "NA"}
+    assert methods.per_case(read, "a").loc["0021092", "dice"] == 1
+    assert np.isnan(methods.per_case(read, "b").loc["NA", "hd95_mm"])
+
+
 def test_reading_where_nothing_was_scored_is_an_error(tmp_path):
     with pytest.raises(DataError, match="score a trained method first"):
         methods.read_metrics(tmp_path)

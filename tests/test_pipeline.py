@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from strokelib import pipeline, processes, settings
-from strokelib.errors import ParameterError, PipelineError
+from strokelib.errors import DataError, ParameterError, PipelineError
 
 CLI = [sys.executable, "-m", "strokelib.cli"]
 
@@ -74,9 +74,14 @@ def test_an_unknown_notebook_in_only_is_refused(only):
         pipeline.plan_text(_smoke(), only)
 
 
-def test_a_cohort_that_is_not_there_is_refused_before_anything_is_written():
-    s = settings.resolve("smoke", "isles2018")
-    with pytest.raises(ParameterError, match="isles2018"):
+def test_a_folder_without_a_scan_or_with_another_data_set_is_refused_before_anything_is_written(tmp_path):
+    s = settings.resolve("smoke", "aisd", data=tmp_path)
+    with pytest.raises(DataError, match="no case of any known layout"):
+        pipeline.reproduce(s)
+    case = tmp_path / "train_000"
+    case.mkdir()
+    (case / "train_000_ncct.nii.gz").touch()
+    with pytest.raises(ParameterError, match="give the cohort apis"):
         pipeline.reproduce(s)
     assert not s.work.exists()
 

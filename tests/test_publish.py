@@ -1,7 +1,11 @@
+import base64
+import io
 import json
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from strokelib import publish, settings
 from strokelib.errors import PipelineError
@@ -39,6 +43,19 @@ def test_a_cleaned_copy_has_no_residue_keeps_its_cell_ids_and_counts_from_one():
     assert notebook.cells[-1].outputs[1].data == {"text/plain": "1"}
     assert notebook.cells[-1].outputs[1].execution_count == 2
     nbformat.validate(notebook)
+
+
+def test_a_large_picture_is_stored_with_a_palette_and_looks_the_same():
+    grey = np.random.default_rng(0).integers(0, 200, (300, 300, 1)).repeat(3, axis=2).astype(np.uint8)
+    grey[:40] = (255, 160, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, format="PNG")
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    picture = nbformat.v4.new_output("display_data", data={"image/png": encoded})
+    (output,) = publish.cleaned(_executed(picture), "00").cells[-1].outputs
+    assert len(output.data["image/png"]) < 0.9 * len(encoded)
+    with Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))) as opened:
+        assert np.abs(np.asarray(opened.convert("RGB")).astype(int) - grey).max() <= 4
 
 
 def test_pieces_of_one_stream_become_one_output_and_a_picture_between_them_keeps_them_apart():

@@ -49,12 +49,13 @@ def test_runs_on_different_profiles_cohorts_and_data_never_share_a_folder(tmp_pa
     assert len({s.work for s in chosen}) == len(chosen)
 
 
-def test_a_cohort_or_data_that_cannot_be_read_yet_is_refused_and_never_replaced(tmp_path):
-    settings.require_available(settings.resolve("smoke", "aisd"))
-    with pytest.raises(ParameterError, match="isles2018"):
-        settings.require_available(settings.resolve("smoke", "isles2018"))
-    with pytest.raises(ParameterError, match="DATA"):
-        settings.require_available(settings.resolve("smoke", data=tmp_path))
+def test_a_cohort_beside_the_users_own_scans_is_an_embedded_one(tmp_path):
+    own = settings.resolve("smoke", "aisd", data=tmp_path)
+    assert own.source == "given by the user"
+    assert own.beside("aisd") is own
+    assert (own.beside("xwhd").cohort, own.beside("xwhd").source) == ("xwhd", "embedded")
+    with pytest.raises(ParameterError, match="cohort"):
+        own.beside("nobody")
 
 
 def test_the_description_holds_no_path(tmp_path):

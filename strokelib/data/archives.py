@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from strokelib.errors import DataError
@@ -22,21 +23,21 @@ def _check_name(archive: Path, name: str) -> None:
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     parts = set(posix.parts) | set(windows.parts)
     if not name or "\0" in name or posix.is_absolute() or windows.drive or windows.root or ".." in parts:
-        raise DataError(archive, found=f"member {name!r}", wanted="names inside the archive", next_step=_NEXT_STEP)
+        raise DataError(archive.name, found=f"member {name!r}", wanted="names inside the archive", next_step=_NEXT_STEP)
 
 
 def _check_member(archive: Path, member: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise DataError(
-            archive, found=f"link or device {member.filename!r}", wanted="plain files only", next_step=_NEXT_STEP
+            archive.name, found=f"link or device {member.filename!r}", wanted="plain files only", next_step=_NEXT_STEP
         )
     if member.flag_bits & 0x1:
-        raise DataError(archive, found="an encrypted member", wanted="no password", next_step="unpack it yourself")
+        raise DataError(archive.name, found="an encrypted member", wanted="no password", next_step="unpack it yourself")
     ratio = member.file_size / max(member.compress_size, 1)
     if member.file_size > _RATIO_FREE_BYTES and ratio > MAX_RATIO:
         raise DataError(
-            archive,
+            archive.name,
             found=f"{member.filename!r} grows {ratio:.0f} fold",
             wanted=f"at most {MAX_RATIO:.0f} fold",
             next_step="check where the archive comes from",
@@ -67,7 +68,7 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> list[Path]:
             total = sum(member.file_size for member in members)
             if len(members) > MAX_MEMBERS or total > MAX_BYTES:
                 raise DataError(
-                    archive,
+                    archive.name,
                     found=f"{len(members)} members, {total} bytes unpacked",
                     wanted=f"at most {MAX_MEMBERS} members and {MAX_BYTES} bytes",
                     next_step="keep one series in the archive",
@@ -77,12 +78,14 @@ def unpack(archive: str | os.PathLike, folder: str | os.PathLike) -> list[Path]:
                 _check_member(archive, member)
             names = [member.filename.casefold() for member in members]
             if len(set(names)) < len(names):
-                raise DataError(archive, found="two members of one name", wanted="distinct names", next_step=_NEXT_STEP)
+                found, wanted = "two members of one name", "distinct names"
+                raise DataError(archive.name, found=found, wanted=wanted, next_step=_NEXT_STEP)
             return [_extract(file, member, folder) for member in members if not member.is_dir()]
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
-        raise DataError(
-            archive, found=f"{type(error).__name__}: {error}", wanted="an intact zip archive", next_step="copy it again"
-        ) from error
+    except DataError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+        found = f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
+        raise DataError(archive.name, found=found, wanted="an intact zip archive", next_step="copy it again") from error
 
 
 def _extract(file: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> Path:

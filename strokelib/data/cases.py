@@ -84,6 +84,11 @@ class Case:
     embedded: bool = False
 
     @property
+    def kind(self) -> str:
+        """What it is, for titles of pictures."""
+        return "embedded head" if self.embedded else "scan"
+
+    @property
     def lesion_ml(self) -> float:
         """Volume of the reference lesion in mL (NaN where there is no reference)."""
         return float("nan") if self.lesion is None else float(self.lesion.sum()) * self.image.voxel_ml
@@ -113,8 +118,9 @@ def load_case(path: str | os.PathLike) -> Case:
             header = json.loads((file.metadata() or {})["case"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except Exception as error:
-        found, step = f"{type(error).__name__}: {error}", "delete it and prepare it again"
-        raise DataError(path, found=found, wanted="a case written by strokelib", next_step=step) from error
+        said = str(error).replace(os.fspath(path), Path(path).name)
+        found, step = f"{type(error).__name__}: {said}", "delete it and prepare it again"
+        raise DataError(Path(path).name, found=found, wanted="a case written by strokelib", next_step=step) from error
     image = Volume(arrays.pop("image"), arrays.pop("affine"))
     lesion, brain = arrays.pop("lesion", None), arrays.pop("brain", None)
     truth = {name.removeprefix("truth."): value for name, value in arrays.items()}

@@ -11,8 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from strokelib.data.cases import Volume
-from strokelib.data.reading import read_dicom, read_nifti
-from strokelib.data.series import read_series
+from strokelib.data.guarded import read_many
+from strokelib.data.opening import is_dicom
+from strokelib.data.series import Series
 from strokelib.data.sources import AISD_POLICIES, RawCase, find_cases
 from strokelib.errors import DataError
 from strokelib.repro import sha256
@@ -86,8 +87,13 @@ class Report:
             lines.append(f"      next step: {p.next_step}")
         notes = len(self.problems) - len(self.errors)
         unusable = len({p.case for p in self.errors})
-        lines.append(f"{len(self.errors)} errors in {unusable} cases, {notes} notes")
+        counts = [_counted(len(self.errors), "error"), _counted(unusable, "case"), _counted(notes, "note")]
+        lines.append("{} in {}, {}".format(*counts))
         return "\n".join(lines)
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
 def check(folder: str | Path, layout: str = "auto", *, progress: bool = False) -> Report:
@@ -104,9 +110,8 @@ def check(folder: str | Path, layout: str = "auto", *, progress: bool = False) -
     """
     folder = Path(folder)
     cases = find_cases(folder, layout)
-    problems: list[Problem] = []
-    for case in tqdm(cases, disable=None if progress else True, desc="checking", leave=False):
-        problems += _case_problems(case, folder)
+    found = _read_all(cases, progress)
+    problems = [problem for case in cases for problem in _case_problems(case, folder, found)]
     problems += _same_scans(cases, folder)
     images = sorted({name for case in cases for name in case.images})
     return Report(
@@ -124,68 +129,122 @@ def _place(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
-def _case_problems(case: RawCase, folder: Path) -> Iterator[Problem]:
-    read: dict[str, Volume] = {}
+@dataclass(frozen=True)
+class FileFacts:
+    """What is kept of a file that was read: no voxels, so that a whole data set fits.
+
+    Args:
+        shape: (D, H, W).
+        affine: (4, 4).
+        low: Smallest value.
+        high: Largest value.
+        labels: The values of a mask, at most nine of them; empty for an image.
+        positive_ml: Volume above 0.
+        step_known: Whether a series states the time between its frames.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    low: float
+    high: float
+    labels: tuple[float, ...]
+    positive_ml: float
+    step_known: bool = True
+
+
+Found = dict[Path, FileFacts | DataError]
+
+
+def _facts(volume: Volume, mask: bool, step_known: bool) -> FileFacts:
+    array = volume.array
+    labels = tuple(np.unique(array)[:9].tolist()) if mask else ()
+    shape = tuple(int(n) for n in array.shape)
+    positive = float((array > 0).sum()) * volume.voxel_ml if mask else float("nan")
+    return FileFacts(shape, volume.affine, float(array.min()), float(array.max()), labels, positive, step_known)
+
+
+def _read_all(cases: Sequence[RawCase], progress: bool) -> Found:
+    """Every image and mask, each kind through one guarded child; what cannot be read is an error in its place."""
+    wanted: dict[str, list[Path]] = {"nifti": [], "series": [], "dicom": []}
+    masks: set[Path] = set()
+    for case in cases:
+        for name, path in case.images.items():
+            wanted["series" if name == "ctp" else "dicom" if is_dicom(path) else "nifti"].append(path)
+        drawn = [path for path in (*case.masks.values(), *((case.brain,) if case.brain else ())) if not path.is_dir()]
+        wanted["nifti"] += drawn
+        masks.update(drawn)
+    found: Found = {}
+    quiet = None if progress else True
+    with tqdm(total=sum(map(len, wanted.values())), disable=quiet, desc="checking", unit="file", leave=False) as bar:
+        for kind, paths in wanted.items():
+            for path, read in read_many(paths, kind=kind):
+                bar.update()
+                if isinstance(read, DataError):
+                    found[path] = read
+                elif isinstance(read, Series):
+                    found[path] = _facts(read.frame(0), False, read.step_known)
+                else:
+                    found[path] = _facts(read, path in masks, True)
+    return found
+
+
+def _case_problems(case: RawCase, folder: Path, found: Found) -> Iterator[Problem]:
     for name, path in case.images.items():
-        try:
-            if name == "ctp":
-                series = read_series(path)
-                read[name] = series.frame(0)
-                if not series.step_known:
-                    wanted, step = "the time between frames in pixdim[4]", "1 s is taken; give the real one"
-                    yield Problem(case.id, _place(path, folder), "no time step", wanted, step, "note")
-            else:
-                read[name] = read_dicom(path) if path.is_dir() else read_nifti(path)
-        except DataError as error:
-            yield Problem(case.id, _place(path, folder), error.found, error.wanted, error.next_step)
+        facts = found[path]
+        if isinstance(facts, DataError):
+            yield Problem(case.id, _place(path, folder), facts.found, facts.wanted, facts.next_step)
+        elif name == "ctp" and not facts.step_known:
+            wanted, step = "the time between frames in pixdim[4]", "1 s is taken; give the real one"
+            yield Problem(case.id, _place(path, folder), "no time step", wanted, step, "note")
+    for path in case.unused:
+        step = "keep one of them, or give each a name of its own"
+        yield Problem(case.id, _place(path, folder), f"a further file for {case.id}", "one", step)
     if "ct" not in case.images:
         step = "add the non-contrast CT, or leave the case out"
         yield Problem(case.id, case.id, f"images {sorted(case.images)}", "a non-contrast CT", step)
-    elif "ct" in read and case.layout != "isles2018":
-        yield from _unit_problems(case, read["ct"], _place(case.images["ct"], folder))
+    elif isinstance(ct := found[case.images["ct"]], FileFacts) and case.layout != "isles2018":
+        yield from _unit_problems(case, ct, _place(case.images["ct"], folder))
     for path in case.masks.values():
         if path.is_dir():
             yield from _png_problems(case, path, folder)
         else:
-            yield from _mask_problems(case, path, read.get(case.mask_on), folder)
+            yield from _mask_problems(case, path, found, folder)
 
 
-def _unit_problems(case: RawCase, ct: Volume, place: str) -> Iterator[Problem]:
+def _unit_problems(case: RawCase, ct: FileFacts, place: str) -> Iterator[Problem]:
     """CT numbers are Hounsfield units: the air around a head is near -1000."""
-    low, high = float(ct.array.min()), float(ct.array.max())
-    if low >= 0 and high <= 255:
+    if ct.low >= 0 and ct.high <= 255:
         step = "use the DICOM files: a window has been applied, and what it cut off is lost"
-        yield Problem(case.id, place, f"grey values of {low:g} to {high:g}", "Hounsfield units, air near -1000", step)
-    elif low > AIR_BELOW_HU:
+        said = f"grey values of {ct.low:g} to {ct.high:g}"
+        yield Problem(case.id, place, said, "Hounsfield units, air near -1000", step)
+    elif ct.low > AIR_BELOW_HU:
         step = "is the head stripped already, or an offset of 1024 missing? Look at it before preparing it"
-        yield Problem(case.id, place, f"no value below {low:g}", "Hounsfield units, air near -1000", step, "note")
+        yield Problem(case.id, place, f"no value below {ct.low:g}", "Hounsfield units, air near -1000", step, "note")
 
 
-def _mask_problems(case: RawCase, path: Path, image: Volume | None, folder: Path) -> Iterator[Problem]:
-    place = _place(path, folder)
-    try:
-        mask = read_nifti(path)
-    except DataError as error:
-        yield Problem(case.id, place, error.found, error.wanted, error.next_step)
+def _mask_problems(case: RawCase, path: Path, found: Found, folder: Path) -> Iterator[Problem]:
+    place, mask = _place(path, folder), found[path]
+    if isinstance(mask, DataError):
+        yield Problem(case.id, place, mask.found, mask.wanted, mask.next_step)
         return
-    if image is not None:
-        same = mask.array.shape == image.array.shape
+    image = found.get(case.images.get(case.mask_on, path))
+    if isinstance(image, FileFacts):
+        same = mask.shape == image.shape
         apart = float(np.abs(mask.affine - image.affine).max()) if same else np.inf
         if apart > GRID_TOLERANCE_MM:
-            found = f"shape {mask.array.shape}" if not same else f"an affine that differs by {apart:.3g}"
+            said = f"shape {mask.shape}" if not same else f"an affine that differs by {apart:.3g}"
             step = f"resample the mask to {case.mask_on} by nearest neighbour"
-            yield Problem(case.id, place, found, f"the grid of {case.mask_on}, {image.array.shape}", step)
-    labels = np.unique(mask.array)
+            yield Problem(case.id, place, said, f"the grid of {case.mask_on}, {image.shape}", step)
     allowed = set(range(6)) if case.layout == "aisd_nifti" else {0, 1}
-    if not set(labels.tolist()) <= allowed:
+    if not set(mask.labels) <= allowed:
         step = "choose which labels are lesion and write a mask of 0 and 1"
-        yield Problem(case.id, place, f"labels {labels[:8].tolist()}", f"labels of {sorted(allowed)}", step)
-    volume_ml = float((mask.array > 0).sum()) * mask.voxel_ml
-    if volume_ml == 0:
+        yield Problem(case.id, place, f"labels {list(mask.labels[:8])}", f"labels of {sorted(allowed)}", step)
+    if mask.positive_ml == 0 and not case.healthy:
         yield Problem(case.id, place, "an empty mask", "a lesion, or a control", "check that it is a control", "note")
-    elif volume_ml > LARGEST_LESION_ML:
+    elif mask.positive_ml > LARGEST_LESION_ML:
         step = "look at it: is the mask inverted?"
-        yield Problem(case.id, place, f"{volume_ml:.0f} mL", f"up to {LARGEST_LESION_ML:.0f} mL", step, "note")
+        said = f"{mask.positive_ml:.0f} mL"
+        yield Problem(case.id, place, said, f"up to {LARGEST_LESION_ML:.0f} mL", step, "note")
 
 
 def _png_problems(case: RawCase, mask: Path, folder: Path) -> Iterator[Problem]:
@@ -218,13 +277,14 @@ def _png_problems(case: RawCase, mask: Path, folder: Path) -> Iterator[Problem]:
 
 
 def _same_scans(cases: Sequence[RawCase], folder: Path) -> Iterator[Problem]:
-    """Two cases of different patients with the same CT file: one of them would leak into another split."""
+    """Two cases of different patients with the same CT: one of them would leak into another split."""
     seen: dict[str, RawCase] = {}
     for case in cases:
         path = case.images.get("ct")
-        if path is None or path.is_dir():
+        if path is None:
             continue
-        first = seen.setdefault(sha256(path), case)
+        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+        first = seen.setdefault(" ".join(sorted(sha256(file) for file in files)), case)
         if first is not case and first.patient != case.patient:
             step = "keep one of them"
             yield Problem(case.id, _place(path, folder), f"the CT of {first.id}", "a scan of its own", step)

@@ -15,11 +15,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+
 from strokelib.data.archives import unpack
 from strokelib.errors import DataError
 
 _OUTPUT = re.compile(r"^s(?P<series>\d+)(?P<letter>[a-z]*)(?P<changes>(?:_[A-Za-z0-9]+)*)\.nii$")
 _TILT = re.compile(r"Gantry Tilt based on 0018,1120 (-?[\d.]+)")
+_UNEVEN = "Interslice distance varies"
+_MISSING = re.compile(r"Expected (\d+) images, but instance number \(0020,0013\) ranges from (-?\d+) to (-?\d+)")
 _NEVER = {"ROI", "real", "imaginary", "ph", "Crop"}
 
 
@@ -48,15 +53,20 @@ def _run(source: Path, named: Path, target: Path, timeout_s: float) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise DataError(
-            named, found=f"no result after {timeout_s:g} s", wanted="a series of one scan", next_step="raise timeout_s"
+            named.absolute().name,
+            found=f"no result after {timeout_s:g} s",
+            wanted="a series of one scan",
+            next_step="raise timeout_s",
         ) from error
     except OSError as error:
-        raise DataError("dcm2niix", found=error, wanted="a program that runs", next_step="install it again") from error
+        found = error.strerror or type(error).__name__
+        raise DataError("dcm2niix", found=found, wanted="a program that runs", next_step="install it again") from error
     if not any(target.glob("*.nii")):
-        last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no output"]
+        last = ((done.stdout + done.stderr).strip().splitlines() or ["no output"])[-1]
+        last = last.replace(str(source), named.name).replace(str(target), "the output folder")
         raise DataError(
-            named,
-            found=f"exit status {done.returncode}: {last[0].replace(str(source), named.name)}",
+            named.absolute().name,
+            found=f"exit status {done.returncode}: {last}",
             wanted="DICOM slices of one CT series",
             next_step="check that the folder holds the images and that they are complete",
         )
@@ -119,6 +129,33 @@ def choose(files: list[Path], series: int | None = None) -> tuple[Path, str]:
     return outputs[best], why + (f"; {others} less corrected file{'s' * (others > 1)} left aside" if others else "")
 
 
+def mend_origin(tilted: Path, scanned: Path) -> float:
+    """Put a tilt-corrected file where the file as scanned lies; only its header is changed.
+
+    Undoing the tilt pads the slices; where slices rise towards their lower rows, the first one is padded below, and
+    its origin moves by that much along its rows. dcm2niix (1.0.20260724) gets this wrong for such (negative) tilts, by
+    77 mm at 20 degrees; its axes, its voxels and the origin of the file as scanned are right.
+
+    Args:
+        tilted: The corrected file, rewritten in place.
+        scanned: The file of the same series as scanned.
+
+    Returns:
+        By how many mm the origin was wrong.
+    """
+    was, new = nib.load(scanned), nib.load(tilted)
+    step, along = was.affine[:3, 1], was.affine[:3, 2]
+    padded = new.shape[1] - was.shape[1] if step @ along < 0 else 0
+    origin = was.affine[:3, 3] - padded * step
+    with open(tilted, "r+b") as file:
+        header = nib.Nifti1Header.from_fileobj(file, check=False)
+        for n, axis in enumerate("xyz"):
+            header[f"srow_{axis}"][3] = header[f"qoffset_{axis}"] = origin[n]
+        file.seek(0)
+        file.write(header.binaryblock)
+    return float(np.linalg.norm(new.affine[:3, 3] - origin))
+
+
 @contextmanager
 def convert_series(
     path: str | os.PathLike, *, series: int | None, timeout_s: float
@@ -131,16 +168,16 @@ def convert_series(
         timeout_s: Limit for the conversion, in seconds.
 
     Yields:
-        The file, and a report with ``chosen``, ``why``, ``tilt_deg``, ``uneven_slices`` and ``candidates``.
+        The file, and a report with ``chosen``, ``why``, ``tilt_deg``, ``origin_mended_mm`` (see :func:`mend_origin`),
+        ``uneven_slices`` and ``candidates``.
 
     Raises:
         DataError: As :func:`strokelib.data.reading.read_dicom`.
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(
-            path, found="nothing there", wanted="a DICOM folder or a .zip of one", next_step="check the path"
-        )
+        wanted = "a DICOM folder or a .zip of one"
+        raise DataError(path.absolute().name, found="nothing there", wanted=wanted, next_step="check the path")
     with tempfile.TemporaryDirectory(prefix="strokelib-dicom-") as scratch:
         source, target = path, Path(scratch, "nifti")
         target.mkdir()
@@ -153,15 +190,26 @@ def convert_series(
         try:
             file, why = choose(files, series)
         except DataError as error:
-            raise DataError(path, found=error.found, wanted=error.wanted, next_step=error.next_step) from error
-        tilt = _TILT.search(text)
+            name = path.absolute().name
+            raise DataError(name, found=error.found, wanted=error.wanted, next_step=error.next_step) from error
+        tilt, scanned = _TILT.search(text), target / f"{file.name.partition('_')[0].removesuffix('.nii')}.nii"
+        for count, first, last in _MISSING.findall(text) if _UNEVEN in text else ():
+            if scanned.is_file() and nib.load(scanned).shape[2] == int(count):
+                raise DataError(
+                    path.absolute().name,
+                    found=f"{count} slices, numbered {first} to {last}, with a hole between them",
+                    wanted="every slice of the series",
+                    next_step="copy the series again: a file is missing or damaged",
+                )
+        mended_mm = mend_origin(file, scanned) if "_Tilt" in file.name and scanned.is_file() else 0.0
         yield (
             file,
             {
                 "chosen": file.name,
                 "why": why,
                 "tilt_deg": float(tilt[1]) if tilt else 0.0,
-                "uneven_slices": "Interslice distance varies" in text,
+                "origin_mended_mm": mended_mm,
+                "uneven_slices": _UNEVEN in text,
                 "candidates": [f.name for f in files],
             },
         )

@@ -15,6 +15,7 @@ import torch
 from scipy import ndimage
 
 from strokelib.data.cases import Volume
+from strokelib.data.linear import resize_linear
 from strokelib.errors import ParameterError
 from strokelib.nn.alignment import warp_3d
 
@@ -126,7 +127,7 @@ def box_of(mask: np.ndarray, margin_mm: float, spacing: tuple[float, float, floa
 def crop(volume: Volume, box: tuple[slice, slice, slice]) -> Volume:
     """Part of a volume; every voxel keeps its place in millimetres."""
     affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ np.array([part.start for part in box[::-1]], float)
+    affine[:3, 3] += affine[:3, :3] @ np.array([part.start or 0 for part in box[::-1]], float)
     return Volume(volume.array[box], affine)
 
 
@@ -192,7 +193,12 @@ def _weights(n_old: int, n_new: int, ratio: float, order: int) -> np.ndarray:
 
 
 def resample(
-    volume: Volume, spacing: tuple[float, float, float] | None = None, *, grid: Grid | None = None, order: int = 1
+    volume: Volume,
+    spacing: tuple[float, float, float] | None = None,
+    *,
+    grid: Grid | None = None,
+    order: int = 1,
+    antialias: bool = True,
 ) -> Volume:
     """Change the voxel size and keep the field, or move to a given grid.
 
@@ -206,6 +212,7 @@ def resample(
         spacing: (dz, dy, dx) in mm; or
         grid: A grid in the same millimetres, sampled without smoothing (its outside is filled as in :func:`sample_on`).
         order: 0 nearest (masks), 1 linear; with ``grid`` also 3.
+        antialias: Average where voxels grow; False takes the two nearest voxels along each axis, as most tools do.
 
     Returns:
         Same dtype with order 0, float32 otherwise.
@@ -222,14 +229,20 @@ def resample(
         raise ParameterError(
             "resample", found=f"order {order}, spacing {spacing}", wanted=wanted, next_step="correct it"
         )
-    values = volume.array if order == 0 else volume.array.astype(np.float32)
-    scale, shift = np.eye(4), np.eye(4)
+    values = volume.array if order == 0 else volume.array.astype(np.float32, copy=False)
+    scale, shift, shape = np.eye(4), np.eye(4), []
     for axis, (old, new) in enumerate(zip(volume.spacing, spacing, strict=True)):
         n_old, ratio = values.shape[axis], new / old
         n_new = max(1, round(n_old / ratio + 1e-6))
         column = 2 - axis
         scale[column, column] = ratio
         shift[column, 3] = (n_old - 1) / 2 - ratio * (n_new - 1) / 2
+        shape.append((n_old, n_new, ratio))
+    affine = volume.affine @ shift @ scale
+    if order == 1 and not antialias:
+        _, news, ratios = zip(*shape, strict=True)
+        return Volume(resize_linear(values, news, ratios), affine)
+    for axis, (n_old, n_new, ratio) in enumerate(shape):
         if n_new == n_old and abs(ratio - 1) < 1e-6:
             continue
         weights = _weights(n_old, n_new, ratio, order)
@@ -237,7 +250,7 @@ def resample(
             values = np.take(values, weights.argmax(axis=1), axis=axis)
         else:
             values = np.moveaxis(np.tensordot(weights, values, (1, axis)), 0, axis)
-    return Volume(np.ascontiguousarray(values), volume.affine @ shift @ scale)
+    return Volume(np.ascontiguousarray(values), affine)
 
 
 def rectify(volume: Volume, tolerance: float = 1e-3) -> Volume:

@@ -8,7 +8,6 @@ those turn in plane only.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,10 +57,11 @@ class Midplane:
         move[:3, 3] += self.centroid_mm
         return move
 
-    def unmoved(self, volume: Volume) -> Midplane:
-        """The plane through the field's own middle column, neither turned nor rolled."""
-        shift = _own_middle(volume) - self.centroid_mm[0]
-        return dataclasses.replace(self, turn_deg=0.0, roll_deg=0.0, shift_mm=shift, after=self.before)
+    @classmethod
+    def of_field(cls, volume: Volume) -> Midplane:
+        """The plane through the field's own middle column, neither turned nor rolled; nothing is measured (NaN)."""
+        middle = (np.array(volume.array.shape[::-1]) - 1) / 2 * volume.spacing[::-1]
+        return cls(0.0, 0.0, 0.0, tuple(float(v) for v in middle), float("nan"), float("nan"))
 
 
 def _own_middle(volume: Volume) -> float:

@@ -7,10 +7,9 @@ The tissue's curve is the arterial input convolved with the residue function ``R
 the result does not depend on whether tissue is reached before or after the chosen artery (Wu et al. 2003, Magn Reson
 Med 50:164). ``csvd`` leaves out singular values below a share of the largest one; ``osvd`` raises that share from 1 %
 on, voxel by voxel, until the residue oscillates less than a limit. The singular values of a circulant matrix are the
-moduli of its Fourier coefficients, so that there are only about T different truncations, and each is one matrix for
-all voxels.
+moduli of its Fourier coefficients: there are about T different truncations, each one step for all voxels.
 
-Truncation smooths the residue and so lowers its peak: CBF is underestimated, more so where transit is short, and MTT
+Truncation smooths the residue and so lowers its peak: CBF is underestimated, more so where transit is short, MTT
 overestimated alike; CBV does not depend on it. Compare maps of one setting only.
 """
 
@@ -21,17 +20,20 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from strokelib.errors import DataError, ParameterError
 
+VERSION = 1
 Method = Literal["csvd", "osvd"]
 BRAIN_DENSITY = 1.04  # g/mL
 HAEMATOCRIT = (0.45, 0.25)  # large and small vessels
 THRESHOLD = 0.1
 OSCILLATION = 0.035
 LOWEST_SHARE = 0.01  # of the largest singular value: where osvd begins
-VOXELS_AT_ONCE = 8_192  # residues of so many fit a cache
+VOXELS_AT_ONCE = 4_096  # residues of so many fit a cache
+SHRINK = 0.9  # copies cost more than a few voxels too many
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,13 @@ def oscillation_index(residue: Tensor) -> Tensor:
 
     ``OI = sum_k |f(k) - 2 f(k-1) + f(k-2)| / (L f_max)``, the sum from the third sample on, as Wu et al. 2003 print it.
     """
-    second = torch.sub(residue[:, 2:], residue[:, 1:-1], alpha=2).add_(residue[:, :-2])
-    total = torch.linalg.vector_norm(second, ord=1, dim=1)
-    return total / (residue.shape[1] * residue.amax(1).clamp_min_(1e-12))
+    return _oscillation(residue.T)
+
+
+def _oscillation(residue: Tensor) -> Tensor:
+    """The same of residues (L, N), one a column, so that all passes run along the voxels."""
+    second = torch.sub(residue[2:], residue[1:-1], alpha=2).add_(residue[:-2]).abs_()
+    return second.sum(0).div_(residue.amax(0).clamp_min_(1e-12).mul_(residue.shape[0]))
 
 
 def deconvolve(
@@ -111,43 +117,56 @@ def deconvolve(
         DataError: A value is not finite, or the arterial input never rises.
     """
     _checked(curves, aif, step_s, method, threshold, oscillation)
-    aif = aif.to(curves.device)
-    if method == "csvd":
-        matrix = residue_matrices(aif.cpu(), step_s, torch.tensor([threshold]))[0].to(curves)
-        return curves @ matrix.T
-    return _until_quiet(curves, aif, step_s, oscillation)
+    return _Inverse(aif, step_s, method, threshold, oscillation, curves)(curves.T).T
 
 
-def _until_quiet(curves: Tensor, aif: Tensor, step_s: float, oscillation: float) -> Tensor:
-    """oSVD: a pair of Fourier coefficients after the other is taken away, the smallest first, while a voxel oscillates.
+class _Inverse:
+    """Deconvolution by one arterial input, its matrices made once: from (T, N) to (2T, N), voxels along the last axis.
 
-    Each pair is one product of two numbers a voxel with two waves, so that no matrix is inverted again.
+    oSVD takes a pair of Fourier coefficients after the other away, the smallest first, while a voxel oscillates. All
+    coefficients of all voxels are one product; each pair is then two numbers a voxel times two waves, so that no matrix
+    is inverted again. Voxels that are quiet keep their place until they are a fifth of those left.
     """
-    length = 2 * len(aif)
-    spectrum = torch.fft.rfft(aif.cpu().double(), n=length) * step_s
-    sizes = spectrum.abs() / spectrum.abs().max()
-    order = [int(k) for k in torch.argsort(sizes) if sizes[k] >= LOWEST_SHARE]
-    out = curves @ residue_matrices(aif.cpu(), step_s, torch.tensor([LOWEST_SHARE]))[0].to(curves).T
-    active, current, kept = torch.arange(len(curves), device=curves.device), out.clone(), curves
-    for k in order[:-1]:
-        noisy = (oscillation_index(current) > oscillation).nonzero()[:, 0]
-        if len(noisy) < 0.8 * len(active) or not len(noisy):  # copies cost more than a few rows too many
-            done = torch.ones(len(active), dtype=torch.bool, device=curves.device)
-            done[noisy] = False
-            out[active[done]] = current[done]
-            active, current, kept = active[noisy], current[noisy], kept[noisy]
-            waiting = None
-        else:
-            waiting = torch.ones(len(active), 1, dtype=curves.dtype, device=curves.device)
-            waiting[:] = 0
-            waiting[noisy] = 1
-        if not len(active):
-            break
-        there, back = _waves(k, length, 1 / spectrum[k])
-        parts = kept @ there.to(curves)
-        current.addmm_(parts if waiting is None else parts * waiting, back.to(curves), alpha=-1)
-    out[active] = current
-    return out
+
+    def __init__(
+        self, aif: Tensor, step_s: float, method: str, threshold: float, oscillation: float, like: Tensor
+    ) -> None:
+        self.oscillation, aif = oscillation, aif.cpu()
+        share = torch.tensor([threshold if method == "csvd" else LOWEST_SHARE])
+        self.matrix = residue_matrices(aif, step_s, share)[0].to(like)
+        self.forward, self.backs = None, []
+        if method == "osvd":
+            spectrum = torch.fft.rfft(aif.double(), n=2 * len(aif)) * step_s
+            sizes = spectrum.abs() / spectrum.abs().max()
+            order = [int(k) for k in torch.argsort(sizes) if sizes[k] >= LOWEST_SHARE]
+            waves = [_waves(k, 2 * len(aif), 1 / spectrum[k]) for k in order[:-1]]
+            self.backs = [back.T.contiguous().to(like) for _, back in waves]
+            self.forward = torch.cat([there.T for there, _ in waves]).to(like) if waves else None
+
+    def __call__(self, curves: Tensor) -> Tensor:
+        residue = self.matrix @ curves
+        return residue if self.forward is None else self._quieter(residue, self.forward @ curves)
+
+    def _quieter(self, current: Tensor, parts: Tensor) -> Tensor:
+        """Residues (2T, N) with as few coefficients less as needed; ``parts`` (2K, N) are those to take away."""
+        place = torch.arange(current.shape[1], device=current.device)
+        places, found = [], []
+        for number, back in enumerate(self.backs):
+            noisy = _oscillation(current) > self.oscillation
+            if int(noisy.sum()) < SHRINK * len(noisy):
+                quiet, kept = (~noisy).nonzero()[:, 0], noisy.nonzero()[:, 0]
+                places.append(place[quiet])
+                found.append(current.index_select(1, quiet))
+                place, noisy = place[kept], None
+                current, parts = current.index_select(1, kept), parts.index_select(1, kept)
+                if not len(kept):
+                    break
+            pair = parts[2 * number : 2 * number + 2]
+            current.addmm_(back, pair if noisy is None else pair * noisy, alpha=-1)
+        if not places:
+            return current
+        back = torch.argsort(torch.cat([*places, place]))
+        return torch.cat([*found, current], dim=1).index_select(1, back)
 
 
 def _waves(k: int, length: int, factor: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,12 +175,18 @@ def _waves(k: int, length: int, factor: Tensor) -> tuple[Tensor, Tensor]:
     n = torch.arange(length, dtype=torch.float64)
     weight = (1 if k in (0, length // 2) else 2) / length
     half = n[: length // 2] * angle
-    real, imaginary = (
-        factor.real * half.cos() + factor.imag * half.sin(),
-        factor.imag * half.cos() - factor.real * half.sin(),
-    )
+    real = factor.real * half.cos() + factor.imag * half.sin()
+    imaginary = factor.imag * half.cos() - factor.real * half.sin()
     there = torch.stack((real, imaginary), dim=1)
     return there, weight * torch.stack(((n * angle).cos(), -(n * angle).sin()))
+
+
+def _first_maximum(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Maximum of each column (L, N) and where it first occurs; a third of the time of ``max(dim=0)`` on a CPU."""
+    peak = values.amax(0)
+    length = len(values)
+    falling = torch.arange(length, 0, -1, dtype=torch.uint8 if length < 256 else torch.int16, device=values.device)
+    return peak, length - ((values >= peak) * falling[:, None]).amax(0).long()
 
 
 def perfusion_maps(
@@ -179,8 +204,8 @@ def perfusion_maps(
 ) -> PerfusionMaps:
     """CBF, CBV, MTT and Tmax of a perfusion series.
 
-    ``CBF = 6000 k max(R) / density``, ``CBV = 100 k (integral of c) / (integral of AIF) / density``,
-    ``MTT = 60 CBV / CBF`` with ``k = (1 - H_large) / (1 - H_small)``.
+    ``CBF = 6000 k max(R) / density``, ``CBV = 100 k (integral of c) / (integral of AIF) / density``, ``MTT = 60 CBV /
+    CBF`` with ``k = (1 - H_large) / (1 - H_small)``.
 
     Args:
         series: (T, D, H, W) enhancement in HU above baseline; HU are proportional to concentration.
@@ -203,23 +228,40 @@ def perfusion_maps(
         raise ParameterError("perfusion series", found=found, wanted=wanted, next_step="move the time to the front")
     mask = np.asarray(mask, bool)
     artery = torch.from_numpy(np.ascontiguousarray(aif, np.float32)).to(device or "cpu")
-    curves = torch.from_numpy(np.ascontiguousarray(np.asarray(series, np.float32)[:, mask].T))
+    series = np.asarray(series, np.float32)
+    curves = torch.from_numpy(series.reshape(len(series), -1) if mask.all() else series[:, mask])
+    _checked(curves[:, :0].T, artery, step_s, method, threshold, oscillation)
     factor = (1 - haematocrit[0]) / (1 - haematocrit[1]) / density
-    how = {"method": method, "threshold": threshold, "oscillation": oscillation}
-    parts = []
-    for start in range(0, max(len(curves), 1), VOXELS_AT_ONCE):
-        chunk = curves[start : start + VOXELS_AT_ONCE].to(artery.device)
-        residue = deconvolve(chunk, artery, step_s, **how)
-        peak, place = residue.max(dim=1)
+    parts, inverse = [], _Inverse(artery, step_s, method, threshold, oscillation, artery)
+    for start in range(0, max(curves.shape[1], 1), VOXELS_AT_ONCE):
+        chunk = curves[:, start : start + VOXELS_AT_ONCE].to(artery.device)
+        peak, place = _first_maximum(inverse(chunk))
         flow = 6000.0 * factor * peak.clamp_min(0)
-        volume = 100.0 * factor * chunk.sum(1) / artery.sum()
+        volume = 100.0 * factor * chunk.sum(0) / artery.sum()
+        _refuse_unless(torch.isfinite(volume))
         delay = torch.where(place < len(artery), place, 0) * step_s
         transit = torch.where(flow > 0, 60.0 * volume / flow, torch.nan)
         parts.append(torch.stack((flow, volume, transit, delay.to(flow))).cpu())
-    found = torch.cat(parts, dim=1).numpy()
-    maps = np.full((4, *mask.shape), np.nan, np.float32)
-    maps[:, mask] = found
+    maps = np.full((4, mask.size), np.nan, np.float32)
+    maps[:, mask.ravel()] = torch.cat(parts, dim=1).numpy()
+    maps = maps.reshape(4, *mask.shape)
     return PerfusionMaps(*maps, method)
+
+
+def smoothed(series: np.ndarray, mask: np.ndarray, fwhm_px: float) -> np.ndarray:
+    """A series smoothed in plane within a mask, as perfusion programs do before they deconvolve.
+
+    Args:
+        series: (T, D, H, W) enhancement in HU.
+        mask: (D, H, W) bool; what lies outside does not enter, and is 0 in the result.
+        fwhm_px: Full width at half maximum of the Gaussian in pixels.
+    """
+    mask, wide = np.asarray(mask, bool), (0.0, fwhm_px / 2.3548, fwhm_px / 2.3548)
+    weight, out = ndimage.gaussian_filter(mask.astype(np.float32), wide, truncate=3.0), np.zeros(np.shape(series), "f4")
+    for to, frame in zip(out, series, strict=True):
+        ndimage.gaussian_filter(np.where(mask, frame, np.float32(0)), wide, output=to, truncate=3.0)
+        to[:] = np.divide(to, weight, where=mask, out=np.zeros_like(to))
+    return out
 
 
 def temporal_mip(series: np.ndarray, window: int = 1) -> np.ndarray:
@@ -245,9 +287,13 @@ def _checked(curves: Tensor, aif: Tensor, step_s: float, method: str, threshold:
         found = f"method {method!r}, threshold {threshold}, oscillation {oscillation}, step {step_s} s"
         wanted = "csvd or osvd, a threshold between 0 and 1, a positive limit and step"
         raise ParameterError("deconvolution", found=found, wanted=wanted, next_step="see strokelib.data.perfusion")
-    if not (torch.isfinite(curves).all() and torch.isfinite(aif).all()):
-        step = "mask the voxels out or repair the frame"
-        raise DataError("perfusion curves", found="a value that is not finite", wanted="numbers", next_step=step)
+    _refuse_unless(torch.isfinite(curves), torch.isfinite(aif))
     if not float(aif.max()) > 0 or not float(aif.sum()) > 0:
         step = "subtract the baseline and choose another artery"
         raise DataError("arterial input", found="no enhancement", wanted="a curve that rises", next_step=step)
+
+
+def _refuse_unless(*finite: Tensor) -> None:
+    if not all(bool(part.all()) for part in finite):
+        step = "mask the voxels out or repair the frame"
+        raise DataError("perfusion curves", found="a value that is not finite", wanted="numbers", next_step=step)

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from strokelib.data.cases import Volume
 from strokelib.data.grids import AIR_HU, Grid, Transform, box_of, crop, rectify, resample, sample_on
-from strokelib.data.midsagittal import align_midsagittal, find_midplane, midplane_transform
+from strokelib.data.midsagittal import Midplane, align_midsagittal, find_midplane, midplane_transform
 from strokelib.data.skullstrip import SOFT_HU, skull_strip
 from strokelib.errors import DataError, ParameterError
 
@@ -129,8 +129,8 @@ class Prepared:
         transform: From the scanner's grid to the prepared one.
         native_brain: bool on the scanner's grid.
         report: ``seconds`` by step, the skull strip's report, ``turn_deg``, ``roll_deg``, ``shift_mm``, mirror
-            difference ``before`` and ``after``, ``brain_kept`` (share of the brain that lies on the grid),
-            ``hu_percentiles``.
+            difference ``before`` and ``after`` (NaN without alignment), ``brain_kept`` (share of the brain that lies on
+            the grid), ``hu_percentiles``.
     """
 
     hu: Volume
@@ -245,8 +245,7 @@ def prepare_ncct(
     if brain is None:
         brain, strip = skull_strip(upright)
     lap("strip")
-    plane = find_midplane(upright, brain, roll=spec.roll)
-    plane = plane if align else plane.unmoved(upright)
+    plane = find_midplane(upright, brain, roll=spec.roll) if align else Midplane.of_field(upright)
     move = midplane_transform(upright, plane)
     lap("align")
     target, kept = _grid_for(spec, upright, move, brain)

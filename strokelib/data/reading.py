@@ -8,12 +8,14 @@ damaged files can aim at them one by one.
 from __future__ import annotations
 
 import gzip
+import io
 import logging
 import math
 import os
 import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
 import nibabel as nib
 import numpy as np
@@ -24,6 +26,8 @@ from strokelib.errors import DataError
 from strokelib.repro import atomic_path
 
 MAX_VOXELS = 2**30
+MAX_RATIO = 200
+RATIO_FREE_BYTES = 2**30
 HEADER_BYTES = 544
 SPARE_BYTES = 2**20
 SPACING_RANGE_MM = (0.01, 100.0)
@@ -33,36 +37,52 @@ _LOG = logging.getLogger(__name__)
 
 
 def _refuse(path: Path, found: object, wanted: str, next_step: str) -> DataError:
-    return DataError(path, found=found, wanted=wanted, next_step=next_step)
+    return DataError(path.absolute().name, found=found, wanted=wanted, next_step=next_step)
+
+
+def said(error: Exception) -> str:
+    """An exception in words, without the path that the operating system adds to its own."""
+    return f"{type(error).__name__}: {getattr(error, 'strerror', None) or error}"
+
+
+def open_plain(path: Path) -> IO[bytes]:
+    """Open a file for reading, through gzip where its name ends so."""
+    return gzip.open(path, "rb") if path.name.endswith(".gz") else open(path, "rb")
 
 
 def load_bytes(path: Path) -> bytes:
     """The whole file, unpacked to its very end, so that a cut or damaged gzip stream is noticed.
 
-    No more is unpacked than the header announces and a little, whatever the stream would grow to.
+    No more is unpacked than the header announces and a MB, whatever the stream would grow to; and nothing of
+    what would be over ``RATIO_FREE_BYTES`` long and packed more than ``MAX_RATIO`` fold.
     """
     if not path.name.endswith(_SUFFIXES):
         raise _refuse(path, f"the name {path.name!r}", "a .nii or .nii.gz file", "convert the scan to NIfTI first")
     try:
-        opener = gzip.open if path.name.endswith(".gz") else open
-        with opener(path, "rb") as file:
+        with open_plain(path) as file:
             head = file.read(HEADER_BYTES)
-            announced = _announced_bytes(head)
-            if announced is None:
+            told = announced(head)
+            if told is None:
                 raise _refuse(path, f"{len(head)} bytes that are no header", "a NIfTI header", "export the scan again")
-            if announced > MAX_VOXELS * 8:
-                return head  # the check of the shape refuses it
-            raw = head + file.read(max(0, announced - len(head)))
+            if told[1] > MAX_VOXELS * 8 + SPARE_BYTES:
+                wanted = f"up to {MAX_VOXELS} voxels"
+                raise _refuse(path, f"a header of shape {told[0]}", wanted, "check where it comes from")
+            if told[1] > max(MAX_RATIO * path.stat().st_size, RATIO_FREE_BYTES):
+                found = f"{path.stat().st_size} bytes for {told[1]}"
+                raise _refuse(path, found, f"packed at most {MAX_RATIO} fold", "check where it comes from")
+            raw = head + file.read(max(0, told[1] - len(head)))
             rest = file.read(SPARE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise _refuse(path, f"{type(error).__name__}: {error}", "an intact file", "copy it again") from error
-    if len(rest) > SPARE_BYTES:
-        raise _refuse(path, f"over {SPARE_BYTES} bytes too many", "what the header says", "check where it comes from")
+        raise _refuse(path, said(error), "an intact file", "copy it again") from error
+    if rest:
+        count = f"over {SPARE_BYTES}" if len(rest) > SPARE_BYTES else len(rest)
+        step = "check where it comes from: the header may be damaged"
+        raise _refuse(path, f"{count} bytes too many", f"the {told[1]} bytes that the header announces", step)
     return raw
 
 
-def _announced_bytes(head: bytes) -> int | None:
-    """Length of a NIfTI file by its own header; None where this is none."""
+def announced(head: bytes) -> tuple[tuple[int, ...], int] | None:
+    """Axes (x, y, z, t, ...) and bytes of a NIfTI file by its own header; None where this is none."""
     for order in "<>":
         size = struct.unpack_from(f"{order}i", head)[0] if len(head) >= HEADER_BYTES // 2 else 0
         if size == 348 and len(head) >= 352:
@@ -75,7 +95,7 @@ def _announced_bytes(head: bytes) -> int | None:
             continue
         if not 1 <= count <= 7 or not offset >= 0 or bits < 1 or offset > SPARE_BYTES:
             return None
-        return max(int(offset), 352) + math.prod(max(side, 1) for side in sides[:count]) * bits // 8
+        return tuple(sides[:count]), max(int(offset), 352) + math.prod(max(n, 1) for n in sides[:count]) * bits // 8
     return None
 
 
@@ -83,7 +103,14 @@ def parse(path: Path, raw: bytes) -> nib.Nifti1Image:
     """Header and (unread) voxels of a single-file NIfTI-1 or NIfTI-2."""
     kind = nib.Nifti2Image if raw[4:8] == b"n+2\0" else nib.Nifti1Image
     try:
+        stored = kind.header_class.from_fileobj(io.BytesIO(raw), check=False)  # nibabel's checks would mend these
+        if stored["sform_code"] == 0 and not (np.abs(stored["pixdim"][1:4]) > 0).all():
+            raise ValueError(f"voxel sizes {stored['pixdim'][1:4].tolist()}")
+        if np.isinf(stored["scl_slope"]):
+            raise ValueError(f"a slope of {float(stored['scl_slope'])}")
         return kind.from_bytes(raw)
+    except MemoryError:
+        raise
     except Exception as error:
         raise _refuse(path, f"{type(error).__name__}: {error}", "a NIfTI header", "export the scan again") from error
 
@@ -97,6 +124,14 @@ def _check_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     if min(shape) < 1 or np.prod(shape, dtype=float) > MAX_VOXELS:
         raise _refuse(path, f"shape {shape}", f"1 to {MAX_VOXELS} voxels", "export the scan again")
     return shape  # type: ignore[return-value]
+
+
+def stated_affine(path: Path, image: nib.Nifti1Image) -> np.ndarray:
+    """(4, 4) float64, index (x, y, z, 1) to RAS millimetres as the header has it; not yet checked."""
+    try:
+        return np.asarray(image.affine, np.float64)
+    except (ValueError, ArithmeticError) as error:
+        raise _refuse(path, f"{error}", "a valid qform", "export the scan again") from error
 
 
 def check_affine(path: Path, header: nib.Nifti1Header, affine: np.ndarray, allow_unplaced: bool) -> None:
@@ -114,7 +149,10 @@ def check_affine(path: Path, header: nib.Nifti1Header, affine: np.ndarray, allow
     if sform == 0 and qform == 0 and not allow_unplaced:
         raise _refuse(path, "sform_code 0 and qform_code 0: left and right are unknown", "one of them above 0", step)
     if sform > 0 and qform > 0:
-        codes = nib.aff2axcodes(header.get_sform()), nib.aff2axcodes(header.get_qform())
+        try:
+            codes = nib.aff2axcodes(header.get_sform()), nib.aff2axcodes(header.get_qform())
+        except (ValueError, ArithmeticError) as error:
+            raise _refuse(path, f"{error}", "a valid qform", step) from error
         if codes[0] != codes[1]:
             raise _refuse(path, f"sform {''.join(codes[0])} against qform {''.join(codes[1])}", "one orientation", step)
 
@@ -125,11 +163,14 @@ def whole_voxels(path: Path, image: nib.Nifti1Image, shape: tuple[int, ...]) -> 
         raise _refuse(path, f"voxels of type {image.header.get_data_dtype()}", "integers or floats", "save it as int16")
     try:
         array = np.asanyarray(image.dataobj).reshape(shape)
+    except MemoryError:
+        raise
     except Exception as error:
         found = f"{type(error).__name__}: {error}"
         raise _refuse(path, found, f"{shape} voxels", "copy the file again: it is cut short") from error
     if image.header.get_data_dtype().kind in "iu" and array.dtype.kind == "f":
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+            array = array.astype(np.float32)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = int((~np.isfinite(array)).sum())
         raise _refuse(path, f"{bad} voxels NaN or infinite", "finite voxels", "export it again or fill them yourself")
@@ -172,10 +213,7 @@ def read_nifti(path: str | os.PathLike, *, allow_unplaced: bool = False) -> Volu
         raise _refuse(path, "no such file", "a NIfTI file", "check the path")
     image = parse(path, load_bytes(path))
     shape = _check_shape(path, image.shape)
-    try:
-        affine = np.asarray(image.affine, np.float64)
-    except (ValueError, ArithmeticError) as error:
-        raise _refuse(path, f"{error}", "a valid qform", "export the scan again") from error
+    affine = stated_affine(path, image)
     check_affine(path, image.header, affine, allow_unplaced)
     return to_lps(whole_voxels(path, image, shape), affine)
 
@@ -204,17 +242,17 @@ def read_dicom_report(
     path: str | os.PathLike, *, series: int | None = None, timeout_s: float = 120.0
 ) -> tuple[Volume, dict[str, object]]:
     """As :func:`read_dicom`, with a report: file chosen, ``why``, tilt in degrees, uneven slices."""
+    path = Path(path)
     with convert_series(path, series=series, timeout_s=timeout_s) as (file, report):
-        volume = read_nifti(file)
+        try:
+            volume = read_nifti(file)
+        except DataError as error:
+            raise _refuse(path, error.found, error.wanted, error.next_step) from error
     axes = volume.affine[:3, :3] / np.sqrt((volume.affine[:3, :3] ** 2).sum(axis=0))
     skew = float(np.abs(axes.T @ axes - np.eye(3)).max())
     if skew > 1e-3:
-        raise DataError(
-            path,
-            found=f"slices still sheared by {np.degrees(np.arcsin(min(skew, 1.0))):.1f} degrees",
-            wanted="a corrected gantry tilt",
-            next_step="export the series without missing slices",
-        )
+        found = f"slices still sheared by {np.degrees(np.arcsin(min(skew, 1.0))):.1f} degrees"
+        raise _refuse(path, found, "a corrected gantry tilt", "export the series without missing slices")
     _LOG.info("%s: %s", report["chosen"], report["why"])
     return Volume(np.maximum(volume.array.astype(np.float32), AIR_HU), volume.affine), report
 

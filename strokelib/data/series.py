@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from strokelib.data.cases import Volume
-from strokelib.data.reading import MAX_VOXELS, check_affine, load_bytes, parse, to_lps, whole_voxels
+from strokelib.data.reading import MAX_VOXELS, check_affine, load_bytes, parse, stated_affine, to_lps, whole_voxels
 from strokelib.errors import DataError
 
 FALLBACK_S = 1.0
@@ -49,15 +49,16 @@ def read_series(path: str | os.PathLike) -> Series:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(path, found="no such file", wanted="a NIfTI file", next_step="check the path")
+        raise DataError(path.absolute().name, found="no such file", wanted="a NIfTI file", next_step="check the path")
     image = parse(path, load_bytes(path))
     shape = tuple(image.shape)
     if len(shape) == 5 and 1 in shape[2:4]:
         shape = tuple(n for axis, n in enumerate(shape) if axis != (3 if shape[3] == 1 else 2))
     if len(shape) != 4 or min(shape) < 1 or shape[3] < 2 or np.prod(shape, dtype=float) > MAX_VOXELS:
         wanted = f"(X, Y, Z, T) with two frames or more, up to {MAX_VOXELS} voxels"
-        raise DataError(path, found=f"shape {image.shape}", wanted=wanted, next_step="choose the perfusion series")
-    affine = np.asarray(image.affine, np.float64)
+        step = "choose the perfusion series"
+        raise DataError(path.absolute().name, found=f"shape {image.shape}", wanted=wanted, next_step=step)
+    affine = stated_affine(path, image)
     check_affine(path, image.header, affine, allow_unplaced=False)
     voxels = whole_voxels(path, image, shape)
     frames = [to_lps(voxels[..., t], affine) for t in range(shape[3])]
@@ -67,6 +68,6 @@ def read_series(path: str | os.PathLike) -> Series:
 
 def _step(header: nib.Nifti1Header) -> tuple[float, bool]:
     """Seconds between frames; some exports leave the field empty."""
-    unit = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}.get(header.get_xyzt_units()[1], 1.0)
+    unit = {16: 1e-3, 24: 1e-6}.get(int(header["xyzt_units"]) & 0x38, 1.0)  # NIfTI codes of ms and us
     step = float(header["pixdim"][4]) * unit
     return (step, True) if STEPS_S[0] <= step <= STEPS_S[1] else (FALLBACK_S, False)

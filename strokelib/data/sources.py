@@ -1,7 +1,8 @@
 """Public data sets as they are distributed: which files make a case, found by the layout of the folder.
 
 Nothing is opened here but folders; :mod:`strokelib.data.checking` opens every file and says what is wrong with it.
-Layouts: AISD (DICOM with PNG masks, and the repack as NIfTI), APIS, ISLES 2018, and any BIDS-like folder.
+Layouts: AISD (DICOM with PNG masks, and the repack as NIfTI), APIS, ISLES 2018, CENTER-TBI as icometrix prepared it,
+any BIDS-like folder, and a plain folder of head CTs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ BIDS_MASKS = ("mask", "lesion-msk", "lesion", "dseg")
 _SMIR = re.compile(r"^SMIR\.Brain\.XX\.O\.(CT|CT_4DPWI|CT_CBF|CT_CBV|CT_MTT|CT_Tmax|MR_DWI|OT)\.\d+$")
 _SMIR_NAMES = {"CT": "ct", "CT_4DPWI": "ctp", "MR_DWI": "dwi", "OT": "mask"}
 _NIFTI = re.compile(r"\.nii(\.gz)?$")
+_PLAIN_MASK = re.compile(r"^(.+?)[_-](mask|lesion|lesion-msk|seg)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,15 @@ class RawCase:
     Args:
         id: Name of the case in its data set.
         patient: Cases of one patient share it: splits are made by patient.
-        split: ``train``, ``test``, ``hidden`` (no labels) or ``""`` where the data set has no split.
+        split: ``train``, ``val``, ``test``, ``hidden`` (no labels) or ``""`` where the data set leaves it open.
         layout: Key of :data:`LAYOUTS`.
-        images: ``ct``, ``dwi``, ``adc``, ``cta``, ``ctp``, ``ct_cbf`` ... -> a NIfTI file or a folder of DICOM files.
+        images: ``ct``, ``dwi``, ``adc``, ``cta``, ``ctp``, ``ct_cbf`` ... -> a NIfTI file, or a folder or zip archive
+            of DICOM files.
         masks: Reader -> a NIfTI file or a folder of PNG files; empty where there is none.
         mask_on: The image whose grid the masks have.
+        brain: A brain mask on the CT's grid, where the data set has one.
+        healthy: Said by the data set to show no infarct.
+        unused: Files that could be meant by the same name and are not used.
     """
 
     id: str
@@ -45,6 +51,9 @@ class RawCase:
     images: dict[str, Path] = field(default_factory=dict)
     masks: dict[str, Path] = field(default_factory=dict)
     mask_on: str = "ct"
+    brain: Path | None = None
+    healthy: bool = False
+    unused: tuple[Path, ...] = ()
 
 
 def find_cases(folder: Path, layout: str = "auto") -> list[RawCase]:
@@ -112,6 +121,12 @@ def _aisd_nifti(folder: Path) -> Iterable[RawCase]:
             yield RawCase(case.name, case.name, _aisd_split(case.name), "aisd_nifti", {"ct": files["ct"]}, masks)
 
 
+@cache
+def _apis_controls(manifests: Path) -> frozenset[str]:
+    table = manifest.read("datasets/apis_cases")
+    return frozenset(table["case_id"][table["has_lesion"] == "n"])
+
+
 def _apis(folder: Path) -> Iterable[RawCase]:
     """``train_000/train_000_ncct.nii.gz``, ``..._adc.nii.gz`` and ``masks/train_000_r1_mask.nii.gz``, on the ADC."""
     for case in _files(folder):
@@ -128,8 +143,9 @@ def _apis(folder: Path) -> Iterable[RawCase]:
             reader = re.fullmatch(rf"{re.escape(case.name)}_(r\d)_mask\.nii(\.gz)?", path.name)
             if reader:
                 masks[reader[1]] = path
-        split = "train" if case.name.startswith("train") else "hidden"
-        yield RawCase(case.name, case.name, split, "apis", images, masks, mask_on="adc")
+        split = "" if case.name.startswith("train") else "hidden"
+        healthy = case.name.replace("_", "") in _apis_controls(settings.manifests_dir())
+        yield RawCase(case.name, case.name, split, "apis", images, masks, mask_on="adc", healthy=healthy)
 
 
 @cache
@@ -140,7 +156,7 @@ def _isles_patients(manifests: Path) -> dict[str, dict[str, int]]:
 def _isles2018(folder: Path) -> Iterable[RawCase]:
     """``TRAINING/case_1/SMIR.Brain.XX.O.CT.<n>/SMIR.Brain.XX.O.CT.<n>.nii`` and so on; with and without DWI."""
     patients = _isles_patients(settings.manifests_dir())
-    for part, split, key in (("TRAINING", "train", "train"), ("TESTING", "hidden", "test")):
+    for part, split, key in (("TRAINING", "", "train"), ("TESTING", "hidden", "test")):
         for case in _files(folder / part):
             if not re.fullmatch(r"case_\d+", case.name):
                 continue
@@ -163,6 +179,7 @@ def _bids(folder: Path) -> Iterable[RawCase]:
     for subject in places:
         images: dict[str, Path] = {}
         masks: dict[str, Path] = {}
+        unused: list[Path] = []
         for root in (subject, folder / "derivatives" / subject.name):
             for path in sorted(root.rglob("*.nii*")) if root.is_dir() else []:
                 name = _NIFTI.sub("", path.name)
@@ -171,10 +188,43 @@ def _bids(folder: Path) -> Iterable[RawCase]:
                     continue
                 if suffix in BIDS_MASKS:
                     masks.setdefault(f"reader{len(masks) + 1}" if masks else "reader", path)
-                elif suffix in BIDS_SUFFIXES and root == subject:
-                    images.setdefault(BIDS_SUFFIXES[suffix], path)
+                elif root == subject and suffix in BIDS_SUFFIXES:
+                    first = images.setdefault(BIDS_SUFFIXES[suffix], path)
+                    unused += [path] if first != path else []
         if images:
-            yield RawCase(subject.name, subject.name, "", "bids", images, masks)
+            yield RawCase(subject.name, subject.name, "", "bids", images, masks, unused=tuple(unused))
+
+
+def _center_tbi(folder: Path) -> Iterable[RawCase]:
+    """``{train,valid,test}/<subject>/ct_in_mni_inter_1.nii.gz`` with ``brain_mask_MNI.nii.gz``; no infarct in any."""
+    inner = folder / "anomaly_detection_healthy_CT"
+    root = inner if inner.is_dir() else folder
+    places = [(part, split) for part, split in (("train", "train"), ("valid", "val"), ("test", "test"))]
+    for part, split in [*places, ("", "")]:
+        for subject in _files(root / part):
+            ct, brain = subject / "ct_in_mni_inter_1.nii.gz", subject / "brain_mask_MNI.nii.gz"
+            if ct.is_file():
+                mask = brain if brain.is_file() else None
+                yield RawCase(subject.name, subject.name, split, "center_tbi", {"ct": ct}, brain=mask, healthy=True)
+
+
+def _plain(folder: Path) -> Iterable[RawCase]:
+    """``<name>.nii.gz``, a folder or a zip archive of DICOM files a case; ``<name>_mask.nii.gz`` beside it."""
+    images: dict[str, list[Path]] = {}
+    masks: dict[str, list[Path]] = {}
+    for path in _files(folder):
+        name = _NIFTI.sub("", path.name)
+        if path.is_file() and _NIFTI.search(path.name):
+            found = _PLAIN_MASK.match(name)
+            (masks if found else images).setdefault(found[1] if found else name, []).append(path)
+        elif path.is_file() and path.suffix.lower() == ".zip":
+            images.setdefault(path.stem, []).append(path)
+        elif path.is_dir() and any(p.suffix.lower() in (".dcm", ".ima") for p in _files(path)):
+            images.setdefault(path.name, []).append(path)
+    for name, (path, *others) in images.items():
+        drawn = masks.get(name, [])
+        unused = (*others, *drawn[1:])
+        yield RawCase(name, name, "", "plain", {"ct": path}, {"reader": drawn[0]} if drawn else {}, unused=unused)
 
 
 LAYOUTS: dict[str, Callable[[Path], Iterable[RawCase]]] = {
@@ -182,5 +232,7 @@ LAYOUTS: dict[str, Callable[[Path], Iterable[RawCase]]] = {
     "apis": _apis,
     "aisd": _aisd,
     "aisd_nifti": _aisd_nifti,
+    "center_tbi": _center_tbi,
     "bids": _bids,
+    "plain": _plain,
 }

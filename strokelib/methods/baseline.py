@@ -54,7 +54,7 @@ class Baseline:
         margins: Paired difference of the mean Dice to that row.
         status: Status of each of them.
         probability: ``unet`` and ``unet_aligned``: case id to (D, H, W) float16 in the scanner's frame.
-        anatomy: Case id to ``A`` or ``B``.
+        anatomy: Case id to ``A`` or ``B``; empty for a real scan.
     """
 
     cohort: str
@@ -153,5 +153,5 @@ def run_baseline(
     for key, model in trained.items():
         best[key], margins[key] = versus_references(scores, key, REFERENCES, seed=seed)
         marks[key] = status(model, margins[key])
-    anatomy = {case.id: case.facts.get("anatomy", "A") for case in test}
+    anatomy = {case.id: case.facts.get("anatomy", "") for case in test}
     return Baseline(cohort, scores, trained, best, margins, marks, probability, anatomy)

@@ -23,7 +23,7 @@ from strokelib.data.grids import Grid, box_of, sample_on
 from strokelib.data.midsagittal import find_midplane, midplane_transform
 from strokelib.errors import DataError
 from strokelib.methods.rolls import roll_of
-from strokelib.methods.scoring import score
+from strokelib.methods.scoring import read_scores, score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -248,8 +248,6 @@ def reference_metrics(
     Returns:
         Columns method, case, metric, value, unit, as :func:`strokelib.methods.score` makes them.
     """
-    import pandas as pd
-
     rolls = [roll_of(part).fingerprint for part in (train_cases, val_cases, cases)]
     key = hashlib.sha256(json.dumps([*rolls, VERSION, midsagittal.VERSION]).encode()).hexdigest()[:8]
 
@@ -260,4 +258,4 @@ def reference_metrics(
         facts = {name: {"threshold": r.threshold, "unit": r.unit} for name, r in references.items()}
         repro.write_text(folder / "thresholds.json", json.dumps(facts, indent=1) + "\n")
 
-    return pd.read_csv(repro.once(Path(out) / f"references-{key}", run) / "metrics.csv")
+    return read_scores(repro.once(Path(out) / f"references-{key}", run) / "metrics.csv")

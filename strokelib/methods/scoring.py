@@ -68,13 +68,21 @@ def score(
     return frame
 
 
+def read_scores(path: Path) -> pd.DataFrame:
+    """One ``metrics.csv``; names of cases stay text, also where they are digits."""
+    import pandas as pd
+
+    empty = {"value": [""]}
+    return pd.read_csv(path, dtype={"case": str, "method": str}, keep_default_na=False, na_values=empty)
+
+
 def _merge(frame: pd.DataFrame, path: Path) -> None:
     import pandas as pd
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(path.name + ".lock")):
         if path.is_file():
-            old = pd.read_csv(path)
+            old = read_scores(path)
             scored = set(zip(frame["method"], frame["case"], strict=True))
             kept = [pair not in scored for pair in zip(old["method"], old["case"], strict=True)]
             frame = pd.concat([old[kept], frame])
@@ -95,7 +103,7 @@ def read_metrics(root: Path) -> pd.DataFrame:
     for path in sorted(Path(root).rglob("metrics.csv")):
         source = path.with_name("trained.json")
         facts = json.loads(source.read_text("utf-8")) if source.is_file() else {}
-        parts.append(pd.read_csv(path).assign(recipe=facts.get("recipe", ""), seed=facts.get("seed", -1)))
+        parts.append(read_scores(path).assign(recipe=facts.get("recipe", ""), seed=facts.get("seed", -1)))
     if not parts:
         raise DataError("metrics.csv", found="none", wanted="at least one", next_step="score a trained method first")
     return pd.concat(parts, ignore_index=True)

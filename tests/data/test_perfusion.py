@@ -126,6 +126,37 @@ def test_maps_are_filled_inside_the_mask_alone_and_do_not_depend_on_the_chunks(m
         np.testing.assert_allclose(getattr(parts, name)[mask], values[mask], rtol=1e-4)
 
 
+def test_smoothing_keeps_a_constant_inside_the_mask_and_takes_nothing_from_outside():
+    mask = np.zeros((2, 12, 14), bool)
+    mask[:, 3:9, 2:11] = True
+    series = np.where(mask, 5.0, 1e4)[None].repeat(3, 0).astype(np.float32)
+    found = perfusion.smoothed(series, mask, 2.5)
+    np.testing.assert_allclose(found[:, mask], 5.0, rtol=1e-5)
+    assert not found[:, ~mask].any()
+
+
+def test_smoothing_lowers_noise_by_what_a_gaussian_of_that_width_must():
+    rng, sigma = np.random.default_rng(3), 2.5 / 2.3548
+    noise = rng.normal(size=(2, 1, 200, 200)).astype(np.float32)
+    found = perfusion.smoothed(noise, np.ones((1, 200, 200), bool), 2.5)
+    assert found[:, :, 10:-10, 10:-10].std() == pytest.approx(1 / (2 * sigma * np.pi**0.5), rel=0.05)
+
+
+@pytest.mark.parametrize("method", ["csvd", "osvd"])
+def test_maps_equal_a_loop_over_the_residues_of_single_voxels(method):
+    rows, aif = curves(25, noise=3.0, seed=4), artery()
+    found = perfusion.perfusion_maps(rows.T.reshape(FRAMES, 1, 5, 5), aif, STEP_S, np.ones((1, 5, 5), bool), method)
+    factor = (1 - 0.45) / (1 - 0.25) / perfusion.BRAIN_DENSITY
+    for n, row in enumerate(rows):
+        residue = perfusion.deconvolve(torch.tensor(row[None]), torch.tensor(aif), STEP_S, method)[0].numpy()
+        z = np.unravel_index(n, (1, 5, 5))
+        cbv = 100 * factor * row.sum() / aif.sum()
+        assert found.cbf[z] == pytest.approx(6000 * factor * residue.max(), rel=1e-3)
+        assert found.cbv[z] == pytest.approx(cbv, rel=1e-3)
+        assert found.mtt_s[z] == pytest.approx(60 * cbv / (6000 * factor * residue.max()), rel=1e-3)
+        assert found.tmax_s[z] == (residue.argmax() if residue.argmax() < FRAMES else 0) * STEP_S
+
+
 def test_the_temporal_mip_is_the_largest_mean_of_neighbouring_frames():
     series = np.zeros((5, 1, 1, 2), np.float32)
     series[2, 0, 0, 0], series[1:4, 0, 0, 1] = 9.0, 4.0

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from strokelib.data.cases import Volume
 from strokelib.data.grids import Grid, Transform, rectify, sample_on
@@ -92,6 +93,17 @@ def prepared(head_ct):
 
 
 class TestResample:
+    @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 1.1, 1.3), (7.0, 0.5, 2.0), (5.0, 0.46875, 0.46875)])
+    def test_without_averaging_it_takes_the_two_nearest_voxels_of_each_axis(self, spacing):
+        array = np.random.default_rng(0).normal(size=(7, 64, 48)).astype(np.float32)
+        volume = Volume(array, np.diag([-0.46875, -0.46875, 5.0, 1.0]))
+        fine = resample(volume, spacing, antialias=False)
+        index = np.linalg.inv(volume.affine) @ fine.affine
+        places = np.stack(np.meshgrid(*[np.arange(n) for n in fine.array.shape], indexing="ij"), -1)[..., ::-1]
+        places = (places @ index[:3, :3].T + index[:3, 3])[..., ::-1]
+        slow = ndimage.map_coordinates(array, np.moveaxis(places, -1, 0), order=1, mode="nearest")
+        np.testing.assert_allclose(fine.array, slow, atol=2e-4)
+
     def test_outer_edges_coincide_where_the_field_divides_evenly(self):
         volume = Volume(np.zeros((10, 30, 40), np.float32), lps_affine((5.0, 0.5, 0.75), (10, 30, 40)))
         out = resample(volume, (2.5, 1.0, 1.5))

@@ -59,7 +59,7 @@ def test_the_official_split_and_the_patients_of_isles_are_known(make):
     assert {case.id: case.split for case in aisd} == {"0019983": "train", "0021023": "train"}
     by_id = {case.id: case.patient for case in isles}
     assert by_id["train_case_1"] == by_id["train_case_2"] != by_id["train_case_3"]
-    assert {case.split for case in isles} == {"train", "hidden"}
+    assert {case.split for case in isles} == {"", "hidden"}
 
 
 @pytest.mark.parametrize("singleton", [False, True])

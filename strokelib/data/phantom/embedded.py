@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from strokelib import manifest, settings
 from strokelib.data import shipped
@@ -17,6 +18,8 @@ from strokelib.data.cases import Case, Volume
 from strokelib.data.phantom.anatomy import Head, draw_head
 from strokelib.data.phantom.fields import case_seed, one_thread
 from strokelib.data.phantom.infarcts import Infarct, draw_infarct
+from strokelib.data.phantom.perfusion_slab import COHORT as SLAB_COHORT
+from strokelib.data.phantom.perfusion_slab import SlabRange, at_dwi, draw_slab, head_name, read_on_dwi
 from strokelib.data.phantom.protocols import PROTOCOLS, Protocol
 from strokelib.data.phantom.render import render_scene
 from strokelib.data.phantom.scanner import GRIDS as SCANNER_GRIDS
@@ -44,7 +47,7 @@ def checked(name: str, value: str, allowed: Iterable[str], next_step: str) -> st
 def checked_cohort(cohort: str) -> str:
     """The key of a cohort that is built, or a ParameterError."""
     step = "give one of the embedded cohorts; the others are not built yet"
-    return checked("embedded cohort", cohort, settings.AVAILABLE_COHORTS, step)
+    return checked("embedded cohort", cohort, settings.COHORTS, step)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,10 @@ def _participants(manifests: Path) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a case is rendered from; without infarct where the head has none."""
+    """Everything a case is rendered from; without infarct where the head has none.
+
+    In ``isles2018`` there are a slab and, on the infarct's lattice, the infarct at the time of the DWI (``later``).
+    """
 
     id: str
     cohort: str
@@ -115,6 +121,8 @@ class Plan:
     head: Head
     infarct: Infarct | None
     pose: Pose
+    slab: SlabRange | None = None
+    later: torch.Tensor | None = None
 
 
 def plan(case_id: str) -> Plan:
@@ -124,7 +132,7 @@ def plan(case_id: str) -> Plan:
         ParameterError: Unknown cohort or case.
     """
     cohort, row = _row(case_id)
-    protocol, known, seed = PROTOCOLS[cohort], _covariates(row.patient), case_seed(case_id)
+    protocol, known, seed = PROTOCOLS[cohort], _covariates(row.patient), case_seed(head_name(case_id))
     head = draw_head(
         seed,
         known["age"],
@@ -135,7 +143,16 @@ def plan(case_id: str) -> Plan:
         ages=protocol.ages,
     )
     infarct = draw_infarct(seed, row.patient, protocol, row.label) if row.patient else None
-    return Plan(case_id, cohort, row, protocol, known, head, infarct, draw_pose(seed, protocol, head.size[1]))
+    planned = Plan(case_id, cohort, row, protocol, known, head, infarct, draw_pose(seed, protocol, head.size[1]))
+    return _in_slab(planned, seed) if cohort == SLAB_COHORT and infarct is not None else planned
+
+
+def _in_slab(planned: Plan, seed: int) -> Plan:
+    """The part of the head that a perfusion scan covers, and the label that a reader draws on the DWI."""
+    two = f"{head_name(planned.id)}-2" in rows(planned.cohort, settings.manifests_dir())
+    slab = draw_slab(seed, planned.id, two, planned.infarct, planned.head, planned.pose)
+    later = at_dwi(seed, planned.infarct)
+    return replace(planned, slab=slab, later=later, infarct=read_on_dwi(seed, planned.infarct, later))
 
 
 def render(case_id: str, grid: str = "prepared") -> Case:
@@ -144,7 +161,8 @@ def render(case_id: str, grid: str = "prepared") -> Case:
     Args:
         case_id: Such as ``aisd-0001``.
         grid: ``prepared`` (30 x 112 x 96 voxels of 5 x 2 x 2 mm), ``published`` (40 x 256 x 256 voxels of 5 x 1.2 x
-            1.2 mm) or ``native`` (512 x 512, the scanner's slices, gantry tilt).
+            1.2 mm) or ``native`` (512 x 512, the scanner's slices, gantry tilt). A case of ``isles2018`` has the slices
+            of its slab alone.
 
     Returns:
         The case; its lesion is what the cohort's reader drew. ``truth`` holds ``lesion`` (the infarct itself),
@@ -153,7 +171,13 @@ def render(case_id: str, grid: str = "prepared") -> Case:
     """
     checked("grid", grid, GRIDS, "give one of these grids")
     with one_thread():
-        return _case(plan(case_id), grid, with_infarct=True)
+        return render_plan(plan(case_id), grid)
+
+
+def render_plan(planned: Plan, grid: str = "prepared") -> Case:
+    """Render what :func:`plan` drew, as :func:`render` does."""
+    checked("grid", grid, GRIDS, "give one of these grids")
+    return _case(planned, grid, with_infarct=True)
 
 
 def render_turned(case_id: str, angle_deg: float, grid: str = "prepared") -> Case:
@@ -185,6 +209,8 @@ def render_pair(case_id: str, grid: str = "prepared") -> tuple[Case, Case]:
 def _case(planned: Plan, grid: str, *, with_infarct: bool) -> Case:
     pose, infarct = planned.pose, planned.infarct if with_infarct else None
     target = make_grid(grid, pose)
+    if planned.slab is not None:
+        target = planned.slab.cut(target)
     scene = render_scene(target, planned.head, pose, infarct, planned.protocol)
     facts = planned.covariates | {
         "onset_hours": infarct and infarct.onset_hours,
@@ -201,6 +227,8 @@ def _case(planned: Plan, grid: str, *, with_infarct: bool) -> Case:
         "seed": planned.head.seed,
         "version": VERSION,
     }
+    if planned.slab is not None:
+        facts["slab"] = asdict(planned.slab)
     return Case(
         id=planned.id,
         patient=planned.row.patient or planned.id,

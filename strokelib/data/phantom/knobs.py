@@ -25,6 +25,10 @@ VENTRICLES = "assumed; more than the 3 mL a decade of Pfefferbaum et al. 1994, A
 CALCIUM = "assumed; fewer than in Daghighi et al. 2007, Folia Morphol 66:115 (pineal 71 %, plexus 66 %)"
 READERS = "assumed; readers differ more on CT after 24 h (Dice 0.73, data_manifests/literature.csv)"
 INFARCT_ADC = "assumed; 0.58 of healthy tissue, published 0.70 for whole lesions (data_manifests/literature.csv)"
+LEENDERS = "assumed; near Leenders et al. 1990, Brain 113:27 (PET, grey and white matter)"
+OLIVOT = "assumed; with the widening Tmax lies above the 6 s of Olivot et al. 2009, Stroke 40:469"
+CAMPBELL = "assumed; below the 31 % of Campbell et al. 2011, Stroke 42:3435"
+WINTERMARK = "assumed; below the 2 mL/100 g of Wintermark et al. 2006, Stroke 37:979 in grey matter"
 
 
 def knob(value: Any, unit: str, source: str, used_in: str) -> Any:
@@ -156,6 +160,49 @@ class Knobs:
     adc_fluid: float = knob(3000.0, "1e-6 mm2/s", ASSUMED, "mr")
     adc_chronic: float = knob(1900.0, "1e-6 mm2/s", ASSUMED, "mr")
     adc_acute: float = knob(450.0, "1e-6 mm2/s", INFARCT_ADC, "mr")
+    ctp_slab_sd_mm: float = knob(5.0, "mm", ASSUMED, "perfusion_slab")
+    ctp_growth_mm: float = knob(0.6, "mm", ASSUMED, "perfusion_slab")
+    ctp_growth_sd_mm: float = knob(0.8, "mm", ASSUMED, "perfusion_slab")
+    ctp_growth_uneven_mm: float = knob(1.2, "mm", ASSUMED, "perfusion_slab")
+    ctp_grey_flow: float = knob(60.0, "mL/100 g/min", LEENDERS, "perfusion_flow")
+    ctp_white_flow: float = knob(25.0, "mL/100 g/min", LEENDERS, "perfusion_flow")
+    ctp_grey_volume: float = knob(4.0, "mL/100 g", LEENDERS, "perfusion_flow")
+    ctp_white_volume: float = knob(2.0, "mL/100 g", LEENDERS, "perfusion_flow")
+    ctp_chronic_flow: float = knob(8.0, "mL/100 g/min", ASSUMED, "perfusion_flow")
+    ctp_chronic_volume: float = knob(0.8, "mL/100 g", ASSUMED, "perfusion_flow")
+    ctp_flow_log_sd: float = knob(0.12, "1", ASSUMED, "perfusion_flow")
+    ctp_voxel_log_sd: float = knob(0.10, "1", ASSUMED, "perfusion_flow")
+    ctp_delay_s: float = knob(0.9, "s", ASSUMED, "perfusion_flow")
+    ctp_delay_sd_s: float = knob(0.35, "s", ASSUMED, "perfusion_flow")
+    ctp_dispersion_s: float = knob(0.7, "s", ASSUMED, "perfusion_flow")
+    ctp_dispersion_log_sd: float = knob(0.3, "1", ASSUMED, "perfusion_flow")
+    ctp_mismatch: float = knob(
+        3.5, "1", "assumed: volume with Tmax above 6 s over the core's, median", "perfusion_flow"
+    )
+    ctp_mismatch_log_sd: float = knob(0.5, "1", ASSUMED, "perfusion_flow")
+    ctp_penumbra_flow: float = knob(0.55, "1", ASSUMED, "perfusion_flow")
+    ctp_penumbra_volume: float = knob(1.05, "1", ASSUMED, "perfusion_flow")
+    ctp_penumbra_delay_s: float = knob(5.5, "s", OLIVOT, "perfusion_flow")
+    ctp_penumbra_delay_sd_s: float = knob(0.9, "s", ASSUMED, "perfusion_flow")
+    ctp_penumbra_dispersion_s: float = knob(1.3, "s", ASSUMED, "perfusion_flow")
+    ctp_penumbra_edge_mm: float = knob(2.0, "mm", ASSUMED, "perfusion_flow")
+    ctp_core_flow: float = knob(0.17, "1", CAMPBELL, "perfusion_flow")
+    ctp_core_flow_sd: float = knob(0.07, "1", ASSUMED, "perfusion_flow")
+    ctp_core_volume: float = knob(0.45, "1", WINTERMARK, "perfusion_flow")
+    ctp_core_delay_s: float = knob(1.5, "s", ASSUMED, "perfusion_flow")
+    ctp_aif_hu: float = knob(330.0, "HU", "assumed: peak in pure arterial blood at 80 kVp", "perfusion_input")
+    ctp_aif_log_sd: float = knob(0.2, "1", ASSUMED, "perfusion_input")
+    ctp_step_s: float = knob(
+        1.0, "s", "Hakim et al. 2021, Stroke 52:2328 (43 to 64 time points, 1 s)", "perfusion_input"
+    )
+    ctp_step_sd_s: float = knob(0.03, "s", ASSUMED, "perfusion_input")
+    ctp_pial_share: float = knob(0.3, "1", ASSUMED, "perfusion_vessels")
+    ctp_noise_hu: float = knob(6.5, "HU", "assumed: SD of a pixel of 1 mm at 80 kVp and 5 mm", "perfusion_series")
+    ctp_noise_blur_mm: float = knob(0.8, "mm", ASSUMED, "perfusion_series")
+    ctp_noise_log_sd: float = knob(0.15, "1", ASSUMED, "perfusion_series")
+    ctp_motion_mm: float = knob(0.2, "mm", "assumed: SD of the shift in plane after registration", "perfusion_series")
+    ctp_motion_deg: float = knob(0.1, "degrees", ASSUMED, "perfusion_series")
+    ctp_motion_s: float = knob(8.0, "s", ASSUMED, "perfusion_series")
     smallest_ml: float = knob(0.5, "mL", ASSUMED, "draw_cohorts")
 
 

@@ -68,6 +68,14 @@ PROTOCOLS: dict[str, Protocol] = {
     "center_tbi": Protocol(
         (0.40, 0.50), (3.0, 4.0, 5.0), 4.2, 0.42, 0.3, 6.0, 6.0, 0.75, 0.0, "", False, (50.0, 20.0), {},
     ),
+    "isles2018": Protocol(
+        (0.43, 0.50), (5.0,), 4.0, 0.50, 0.0, 5.0, 4.0, 0.5, 1.5, "", False, _AGES,
+        {
+            "onset_h": "assumed; Hakim et al. 2021, Stroke 52:2328: within 8 h of onset",
+            "mr_delay_h": "assumed; Hakim et al. 2021, Stroke 52:2328: within 3 h of the CT perfusion",
+            "mr": "on the grid of the perfusion series, not in a pose of its own: see perfusion.render_ctp",
+        },
+    ),
 }  # fmt: skip
 
 
