@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     preparing = commands.add_parser("prepare", help="make prepared cases from a folder of scans")
     for sub in (checking, preparing):
         sub.add_argument("folder", help="an unpacked data set: AISD, APIS, ISLES 2018, CENTER-TBI, BIDS-like, or plain")
-        known = "auto, aisd, aisd_nifti, apis, isles2018, center_tbi, bids or plain"
+        known = "auto, aisd, aisd_nifti, aisd_png, apis, isles2018, center_tbi, bids or plain"
         sub.add_argument("--layout", default="auto", help=known)
     preparing.add_argument("--cohort", default="aisd", help="the cohort that the scans stand for (default aisd)")
     preparing.add_argument("--out", default="", help="folder for the cases (default: where notebooks look, in runs/)")

@@ -131,14 +131,15 @@ def _refuse(path: Path, found: str, wanted: str, next_step: str) -> DataError:
     return DataError(path.absolute().name, found=found, wanted=wanted, next_step=next_step)
 
 
-def read_pictures(masks: str | os.PathLike) -> np.ndarray:
+def read_pictures(masks: str | os.PathLike, largest: int = 5) -> np.ndarray:
     """The PNG masks of a case, by number.
 
     Args:
         masks: Folder with 000.png, 001.png, ...
+        largest: Largest value that may occur; 255 for pictures of the CT.
 
     Returns:
-        (N, H, W) uint8, values 0 to 5.
+        (N, H, W) uint8.
 
     Raises:
         DataError: No picture, a gap in the numbers, a damaged one, several sizes, colours, other labels.
@@ -156,9 +157,11 @@ def read_pictures(masks: str | os.PathLike) -> np.ndarray:
                 mode, picture = opened.mode, np.asarray(opened)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise _refuse(file, type(error).__name__, "an intact PNG file", "unpack the archive again") from error
-        if mode not in ("L", "P", "1") or picture.max(initial=0) > max(LABELS):
+        if mode not in ("L", "P", "1") or picture.max(initial=0) > largest:
             found = f"mode {mode}, values up to {picture.max(initial=0)}"
-            raise _refuse(file, found, "8-bit labels of 0 to 5", "take the mask archive, not the image archive")
+            raise _refuse(
+                file, found, f"8-bit values of 0 to {largest}", "take the mask archive, not the image archive"
+            )
         pictures.append(picture.astype(np.uint8))
     if len({picture.shape for picture in pictures}) != 1:
         raise _refuse(masks, "pictures of several sizes", "one size", "unpack the mask archive again")

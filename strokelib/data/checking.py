@@ -8,12 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from strokelib.data.cases import Volume
-from strokelib.data.guarded import read_many
-from strokelib.data.opening import is_dicom
-from strokelib.data.series import Series
+from strokelib.data.aisd_pictures import NOTE
+from strokelib.data.filefacts import FileFacts, Found, read_all
 from strokelib.data.sources import AISD_POLICIES, RawCase, find_cases
 from strokelib.errors import DataError
 from strokelib.repro import sha256
@@ -110,7 +107,7 @@ def check(folder: str | Path, layout: str = "auto", *, progress: bool = False) -
     """
     folder = Path(folder)
     cases = find_cases(folder, layout)
-    found = _read_all(cases, progress)
+    found = read_all(cases, progress)
     problems = [problem for case in cases for problem in _case_problems(case, folder, found)]
     problems += _same_scans(cases, folder)
     images = sorted({name for case in cases for name in case.images})
@@ -129,66 +126,10 @@ def _place(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
-@dataclass(frozen=True)
-class FileFacts:
-    """What is kept of a file that was read: no voxels, so that a whole data set fits.
-
-    Args:
-        shape: (D, H, W).
-        affine: (4, 4).
-        low: Smallest value.
-        high: Largest value.
-        labels: The values of a mask, at most nine of them; empty for an image.
-        positive_ml: Volume above 0.
-        step_known: Whether a series states the time between its frames.
-    """
-
-    shape: tuple[int, int, int]
-    affine: np.ndarray
-    low: float
-    high: float
-    labels: tuple[float, ...]
-    positive_ml: float
-    step_known: bool = True
-
-
-Found = dict[Path, FileFacts | DataError]
-
-
-def _facts(volume: Volume, mask: bool, step_known: bool) -> FileFacts:
-    array = volume.array
-    labels = tuple(np.unique(array)[:9].tolist()) if mask else ()
-    shape = tuple(int(n) for n in array.shape)
-    positive = float((array > 0).sum()) * volume.voxel_ml if mask else float("nan")
-    return FileFacts(shape, volume.affine, float(array.min()), float(array.max()), labels, positive, step_known)
-
-
-def _read_all(cases: Sequence[RawCase], progress: bool) -> Found:
-    """Every image and mask, each kind through one guarded child; what cannot be read is an error in its place."""
-    wanted: dict[str, list[Path]] = {"nifti": [], "series": [], "dicom": []}
-    masks: set[Path] = set()
-    for case in cases:
-        for name, path in case.images.items():
-            wanted["series" if name == "ctp" else "dicom" if is_dicom(path) else "nifti"].append(path)
-        drawn = [path for path in (*case.masks.values(), *((case.brain,) if case.brain else ())) if not path.is_dir()]
-        wanted["nifti"] += drawn
-        masks.update(drawn)
-    found: Found = {}
-    quiet = None if progress else True
-    with tqdm(total=sum(map(len, wanted.values())), disable=quiet, desc="checking", unit="file", leave=False) as bar:
-        for kind, paths in wanted.items():
-            for path, read in read_many(paths, kind=kind):
-                bar.update()
-                if isinstance(read, DataError):
-                    found[path] = read
-                elif isinstance(read, Series):
-                    found[path] = _facts(read.frame(0), False, read.step_known)
-                else:
-                    found[path] = _facts(read, path in masks, True)
-    return found
-
-
 def _case_problems(case: RawCase, folder: Path, found: Found) -> Iterator[Problem]:
+    if case.layout == "aisd_png":
+        place, step = _place(case.images["ct"], folder), "take the DICOM files where you can"
+        yield Problem(case.id, place, NOTE, "Hounsfield units and millimetres", step, "note")
     for name, path in case.images.items():
         facts = found[path]
         if isinstance(facts, DataError):
@@ -251,7 +192,10 @@ def _png_problems(case: RawCase, mask: Path, folder: Path) -> Iterator[Problem]:
     """AISD's masks: one grey PNG a slice with labels 0 to 5, which a viewer shows as black."""
     from PIL import Image, UnidentifiedImageError
 
-    pictures, slices = sorted(mask.glob("*.png")), len(list(case.images["ct"].glob("*.dcm")))
+    pictures, slices = (
+        sorted(mask.glob("*.png")),
+        len([p for p in case.images["ct"].iterdir() if p.suffix in (".dcm", ".png")]),
+    )
     if len(pictures) != slices:
         step = "unpack both archives again; a mask belongs to the series of the same name"
         yield Problem(case.id, _place(mask, folder), f"{len(pictures)} pictures", f"{slices}, one a CT slice", step)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from strokelib.data.aisd_pictures import picture_volume
 from strokelib.data.cases import Volume
 from strokelib.data.guarded import read_guarded
 from strokelib.data.series import Series
 
 
+def is_pictures(path: Path) -> bool:
+    """Whether the path is a folder of PNG files."""
+    return path.is_dir() and any(path.glob("*.png"))
+
+
 def is_dicom(path: Path) -> bool:
-    """Whether the path is taken for DICOM files: a folder or a zip archive."""
-    return path.is_dir() or path.suffix.lower() == ".zip"
+    """Whether the path is taken for DICOM files: a zip archive, or a folder without PNG files."""
+    return path.suffix.lower() == ".zip" or (path.is_dir() and not is_pictures(path))
 
 
 def open_image(path: Path, kind: str = "ct") -> Volume:
@@ -27,5 +33,7 @@ def open_image(path: Path, kind: str = "ct") -> Volume:
     Raises:
         DataError: The file is missing, damaged, not what is wanted, or more than the child's limits allow.
     """
+    if is_pictures(path):
+        return picture_volume(path)
     read = read_guarded(path, kind="series" if kind == "ctp" else "dicom" if is_dicom(path) else "nifti")
     return read.frame(0) if isinstance(read, Series) else read

@@ -31,7 +31,7 @@ from strokelib.repro import write_text
 
 CASES_A_WORKER = 2
 COHORT_LAYOUTS: dict[str, tuple[str, ...]] = {
-    "aisd": ("aisd", "aisd_nifti"),
+    "aisd": ("aisd", "aisd_nifti", "aisd_png"),
     "apis": ("apis",),
     "isles2018": ("isles2018",),
     "center_tbi": ("center_tbi",),

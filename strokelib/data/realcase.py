@@ -17,7 +17,8 @@ import numpy as np
 from scipy import ndimage
 
 from strokelib.data import midsagittal, skullstrip
-from strokelib.data.aisd import aisd_labels_report, lesion_of
+from strokelib.data.aisd import aisd_labels_report, lesion_of, read_pictures
+from strokelib.data.aisd_pictures import NOTE
 from strokelib.data.cases import Case, Volume
 from strokelib.data.grids import Grid, Transform
 from strokelib.data.opening import open_image
@@ -172,6 +173,12 @@ def _lesion(raw: RawCase, ct: Volume, brain: np.ndarray, choices: Choices) -> tu
     if raw.layout == "aisd":
         labels, found = aisd_labels_report(raw.masks["reader"], raw.images["ct"], ct)
         return lesion_of(labels, choices.labels), found | {"labels": choices.labels}
+    if raw.layout == "aisd_png":
+        labels = read_pictures(raw.masks["reader"])
+        if labels.shape != ct.array.shape:
+            found, step = f"masks of {labels.shape}", "unpack both archives again"
+            raise DataError(f"case {raw.id}", found=found, wanted=f"pictures of {ct.array.shape}", next_step=step)
+        return lesion_of(labels, choices.labels), {"labels": choices.labels, "note": NOTE}
     drawn = {name: _one_mask(path, choices) for name, path in sorted(raw.masks.items())}
     report: dict[str, Any] = {"readers_ml": {k: float(m.array.sum() * m.voxel_ml) for k, m in drawn.items()}}
     first = next(iter(drawn.values()))

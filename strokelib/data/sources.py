@@ -1,8 +1,8 @@
 """Public data sets as they are distributed: which files make a case, found by the layout of the folder.
 
 Nothing is opened here but folders; :mod:`strokelib.data.checking` opens every file and says what is wrong with it.
-Layouts: AISD (DICOM with PNG masks, and the repack as NIfTI), APIS, ISLES 2018, CENTER-TBI as icometrix prepared it,
-any BIDS-like folder, and a plain folder of head CTs.
+Layouts: AISD (DICOM with PNG masks, the repack as NIfTI, and PNG alone), APIS, ISLES 2018, CENTER-TBI as icometrix
+prepared it, any BIDS-like folder, and a plain folder of head CTs.
 """
 
 from __future__ import annotations
@@ -110,6 +110,15 @@ def _aisd(folder: Path) -> Iterable[RawCase]:
         mask = folder / "mask" / case
         masks = {"reader": mask} if mask.is_dir() and any(mask.glob("*.png")) else {}
         yield RawCase(case, case, _aisd_split(case), "aisd", images, masks)
+
+
+def _aisd_png(folder: Path) -> Iterable[RawCase]:
+    """``image/<id>/000.png`` and ``mask/<id>/000.png``: the form with a window applied, where DICOM is not at hand."""
+    for case in _files(folder / "image"):
+        if re.fullmatch(r"\d{7}", case.name) and any(case.glob("*.png")):
+            mask = folder / "mask" / case.name
+            masks = {"reader": mask} if mask.is_dir() and any(mask.glob("*.png")) else {}
+            yield RawCase(case.name, case.name, _aisd_split(case.name), "aisd_png", {"ct": case}, masks)
 
 
 def _aisd_nifti(folder: Path) -> Iterable[RawCase]:
@@ -232,6 +241,7 @@ LAYOUTS: dict[str, Callable[[Path], Iterable[RawCase]]] = {
     "apis": _apis,
     "aisd": _aisd,
     "aisd_nifti": _aisd_nifti,
+    "aisd_png": _aisd_png,
     "center_tbi": _center_tbi,
     "bids": _bids,
     "plain": _plain,

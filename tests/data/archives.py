@@ -29,6 +29,23 @@ def head() -> tuple[Volume, np.ndarray]:
     return Volume(image, case.image.affine @ step), case.lesion[:28:4, ::2, ::2]
 
 
+def write_aisd_png(root: Path, ids: tuple[str, ...] = ("0019983", "0021023"), small: bool = True) -> Path:
+    """image/<id>/000.png with 0 to 80 HU as 0 to 255, mask/<id>/000.png with labels."""
+    for n, name in enumerate(ids):
+        image, lesion = chosen(n, small)
+        write_pictures(root, name, image.array, lesion)
+    return root
+
+
+def write_pictures(root: Path, name: str, hu: np.ndarray, lesion: np.ndarray) -> None:
+    """One case of AISD's PNG form."""
+    grey = np.clip(np.rint(hu / 80 * 255), 0, 255).astype(np.uint8)
+    for kind, stack in (("image", grey), ("mask", lesion.astype(np.uint8) * 2)):
+        (root / kind / name).mkdir(parents=True)
+        for z, plane in enumerate(stack):
+            Image.fromarray(plane).save(root / kind / name / f"{z:03d}.png")
+
+
 @cache
 def scan(number: int) -> tuple[Volume, np.ndarray]:
     """A CT of 30 slices of 112 x 96 voxels of 5 x 2 x 2 mm, and its infarct; another head for each number."""

@@ -11,6 +11,7 @@ import pytest
 from strokelib import cli, settings
 from strokelib.data import preparing, scans
 from strokelib.data.cases import Volume
+from strokelib.data.checking import check
 from strokelib.data.phantom import embedded, example_folder
 from strokelib.data.preparing import prepare, sorted_cases
 from strokelib.data.reading import read_nifti, write_nifti
@@ -170,6 +171,22 @@ def test_every_layout_gives_the_splits_that_notebooks_ask_for(write, cohort, cou
     columns = scans.facts_of(train)
     assert all(len(values) == len(train) for values in columns.values())
     assert 500 < columns["brain_ml"][0] < 2000 or cohort == "isles2018"
+
+
+def test_aisd_as_pictures_is_prepared_with_its_assumptions_said(tmp_path):
+    truth = embedded.render("aisd-0101", "native")
+    folder = tmp_path / "data"
+    archives.write_pictures(folder, IDS[0], truth.image.array, truth.lesion)
+    (problem,) = check(folder).problems
+    assert (problem.kind, problem.case) == ("note", IDS[0])
+    assert "assumed window" in problem.found
+    found = prepare(folder, "aisd", out=tmp_path / "out", workers=1)
+    case = found.load(IDS[0])
+    assert "assumed window" in case.facts["mask_report"]["note"]
+    assert case.lesion_ml == pytest.approx(truth.lesion.sum() * np.prod((5.0, 0.45, 0.45)) / 1000, rel=0.2)
+    (folder / "mask" / IDS[0] / "000.png").unlink()
+    again = prepare(folder, "aisd", out=tmp_path / "out", workers=1)
+    assert "wanted pictures of" in again.problems[IDS[0]]
 
 
 def test_apis_masks_come_to_the_ct_by_registration(tmp_path):

@@ -22,6 +22,7 @@ import archives
 
 WRITERS = {
     "aisd": archives.write_aisd,
+    "aisd_png": archives.write_aisd_png,
     "apis": archives.write_apis,
     "isles2018": archives.write_isles2018,
     "bids": archives.write_bids,
