@@ -171,7 +171,7 @@ def test_missing_age_stays_missing_and_the_head_still_has_one():
     assert 18 <= planned.head.age <= 95
 
 
-@pytest.mark.parametrize("name", ["aisd-9999", "isles2018-0001-1", "nonsense"])
+@pytest.mark.parametrize("name", ["aisd-9999", "isles2018-0001-9", "nonsense"])
 def test_an_unknown_case_is_refused(name):
     with pytest.raises(ParameterError):
         embedded.render(name)
