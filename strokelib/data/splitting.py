@@ -72,14 +72,15 @@ def _has(placed: dict[str, str], split: str) -> bool:
 
 
 def _drawn(cases: Sequence[RawCase], cohort: str, part: str, share: float) -> set[str]:
-    """Patients first in the order of a hash, until they hold the share of cases; at least one, never all."""
+    """Patients first in the order of a hash, until they hold the share of cases; at least one, two of six or more."""
     held: dict[str, int] = {}
     for case in cases:
         held[case.patient] = held.get(case.patient, 0) + 1
     order = sorted(held, key=lambda name: hashlib.sha256(f"{cohort}/{part}/{name}".encode()).hexdigest())
     chosen: set[str] = set()
+    fewest = 2 if len(order) >= 6 else 1
     for name in order[:-1]:
-        if chosen and sum(held[p] for p in chosen) + held[name] / 2 > share * len(cases):
+        if len(chosen) >= fewest and sum(held[p] for p in chosen) + held[name] / 2 > share * len(cases):
             break
         chosen.add(name)
     return chosen
