@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from strokelib.data.phantom.atlas import BRAIN, LATTICE, Maps, crop, maps
-from strokelib.data.phantom.fields import generator, smooth_field
+from strokelib.data.phantom.atlas import BRAIN, LATTICE, crop, maps
+from strokelib.data.phantom.fields import generator, read, side_by_side, smooth_field
 from strokelib.data.phantom.fixed import Fixed, fixed
 from strokelib.data.phantom.knobs import KNOBS
 
@@ -162,14 +162,28 @@ def _calcified_shares(old: float) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _radial_points(anatomy: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Voxels of :data:`BRAIN` in the skull, and the point (3, N) whose folding pattern each shows: folds run
-    inwards."""
+    """Voxels of :data:`BRAIN` in the skull, as an index, and the point whose folding pattern each shows, in the units
+    of :meth:`Lattice.normalised`: folds run inwards."""
     within = (crop(maps(anatomy).depth) > -4.0).reshape(-1)
     x, y, z = (a.expand(BRAIN.shape).reshape(-1) for a in BRAIN.axes())
     offset = torch.stack((x, y + 18.0, z - 8.0))
     radius = torch.sqrt((offset[0] / 66) ** 2 + (offset[1] / 84) ** 2 + (offset[2] / 70) ** 2).clamp_min(0.15)
     points = offset * radius.pow(-0.55) + torch.tensor([[0.0], [-18.0], [8.0]])
-    return within, points[:, within].contiguous()
+    return within.nonzero()[:, 0], BRAIN.normalised(points[:, within].contiguous())
+
+
+def _slope(volume: torch.Tensor, step: float) -> torch.Tensor:
+    """Length of the gradient: central differences, at the ends those of neighbours; ``volume`` is left as it is."""
+    total: torch.Tensor | None = None
+    for axis, n in enumerate(volume.shape):
+        twice = torch.empty_like(volume)
+        torch.sub(volume.narrow(axis, 2, n - 2), volume.narrow(axis, 0, n - 2), out=twice.narrow(axis, 1, n - 2))
+        for end, first in ((0, 0), (n - 1, n - 2)):
+            one = volume.select(axis, first + 1) - volume.select(axis, first)
+            twice.select(axis, end).copy_(one.mul_(2.0))
+        twice.mul_(twice)
+        total = twice if total is None else total.add_(twice)
+    return total.sqrt_().mul_(0.5 / step)
 
 
 def _folds(head: Head, same: Fixed) -> tuple[torch.Tensor, torch.Tensor]:
@@ -177,52 +191,58 @@ def _folds(head: Head, same: Fixed) -> tuple[torch.Tensor, torch.Tensor]:
     k, rng = KNOBS, generator(head.seed, "folds")
     pattern = smooth_field(rng, BRAIN, k.sulcus_spacing_mm, asymmetric=k.sulcus_asymmetric_share, band=True)
     within, points = _radial_points(head.anatomy)
-    pattern.view(-1)[within] = BRAIN.sample(pattern[None], points)[0]
-    slope = torch.stack(torch.gradient(pattern, spacing=BRAIN.step)).pow(2).sum(0).sqrt()
-    distance = pattern / slope.clamp_min(float(0.6 * slope.mean()))
+    pattern.view(-1).index_copy_(0, within, read(pattern[None], points)[0])
+    slope = _slope(pattern, BRAIN.step)
+    distance = pattern.div_(slope.clamp_min_(float(0.6 * slope.mean())))
     share = {"asymmetric": k.asymmetric_share}
-    width = head.sulcus_mm * (1 + 0.6 * smooth_field(rng, BRAIN, 18.0, **share))
-    reach = k.sulcus_depth_mm * (1 + 0.3 * smooth_field(rng, BRAIN, 16.0, **share))
-    taper = 1.15 - (same.depth - head.rim_mm) / reach
-    return distance, width * taper.clamp(-1.0, 1.0) - same.not_cortical - same.half_base
+    width = smooth_field(rng, BRAIN, 18.0, **share).mul_(0.6).add_(1).mul_(head.sulcus_mm)
+    reach = smooth_field(rng, BRAIN, 16.0, **share).mul_(0.3).add_(1).mul_(k.sulcus_depth_mm)
+    taper = (same.depth - head.rim_mm).div_(reach).neg_().add_(1.15).clamp_(-1.0, 1.0)
+    return distance, width.mul_(taper).sub_(same.not_cortical).sub_(same.half_base)
 
 
-def _thinned(half_width: torch.Tensor, edge_mm: float) -> torch.Tensor:
+def _thinned(half_width: torch.Tensor, edge_mm: float, out: torch.Tensor) -> None:
     """Half-widths whose logistic edges give a thin slab the share that it fills: e ln(1 - exp(-h / e)) is added."""
-    safe = (half_width / edge_mm).clamp_min(1e-4)
-    return torch.where(half_width > 0, half_width + edge_mm * torch.log1p(-torch.exp(-safe)), half_width - 4.0)
+    thin = (half_width / edge_mm).clamp_min_(1e-4).neg_().exp_().neg_().log1p_().mul_(edge_mm).add_(half_width)
+    torch.where(half_width > 0, thin, half_width - 4.0, out=out)
 
 
 def build(head: Head, swelling: torch.Tensor | None = None, edge_mm: float = 0.5) -> Levels:
-    """The levels of a head.
+    """The levels of a head. Most is done in place: fresh memory costs as much time as the sums.
 
     Args:
         head: Its parameters.
         swelling: (D, H, W) on :data:`BRAIN`, mm by which fluid spaces are narrowed by a swollen infarct, or None.
         edge_mm: Scale of the edges that the levels will be cut with.
     """
-    k, m, same = KNOBS, maps(head.anatomy), fixed(head.anatomy)
+    k, same = KNOBS, fixed(head.anatomy)
     share = {"asymmetric": k.asymmetric_share}
-    distance, half_width = _folds(head, same)
+    brain = torch.empty(6, *BRAIN.shape)
+    fluid, distance, thin, grey, added, falx = brain
+    folds, half_width = _folds(head, same)
+    distance.copy_(folds)
     rng = generator(head.seed, "tissue")
     right, left = head.ventricle_mm
-    ventricle = same.ventricle + same.right * right + (1 - same.right) * left
-    cistern = k.cistern_mm_per_log * (same.csf + head.cistern_log + 0.35 * smooth_field(rng, BRAIN, 14.0, **share))
-    squeeze = 0.0 if swelling is None else swelling
-    half_width = half_width - squeeze
-    fluid = torch.maximum(torch.maximum(ventricle, cistern) - squeeze, head.rim_mm - same.depth)
-    gyral = (k.cortex_mm - (distance.abs() - half_width.clamp_min(0.0))).clamp(-4.0, 4.0)
-    grey = same.grey + 0.55 * gyral * same.gyri - 0.3 + 0.5 * smooth_field(rng, BRAIN, 8.0)
-    added = head.density_hu + k.density_sd_hu * smooth_field(rng, BRAIN, k.density_spacing_mm, **share)
+    torch.add(same.ventricle, same.right * right, out=fluid).add_((1 - same.right) * left)
+    cistern = smooth_field(rng, BRAIN, 14.0, **share).mul_(0.35)
+    cistern = (same.csf + head.cistern_log).add_(cistern).mul_(k.cistern_mm_per_log)
+    torch.maximum(fluid, cistern, out=fluid)
+    if swelling is not None:
+        half_width -= swelling
+        fluid -= swelling
+    torch.maximum(fluid, torch.sub(head.rim_mm, same.depth, out=cistern), out=fluid)
+    _thinned(half_width, edge_mm, thin)
+    gyral = folds.abs_().sub_(half_width.clamp_min_(0.0)).neg_().add_(k.cortex_mm).clamp_(-4.0, 4.0)
+    torch.add(same.grey, gyral.mul_(0.55).mul_(same.gyri), out=grey).sub_(0.3)
+    grey += smooth_field(rng, BRAIN, 8.0).mul_(0.5)
+    torch.mul(smooth_field(rng, BRAIN, k.density_spacing_mm, **share), k.density_sd_hu, out=added).add_(head.density_hu)
     if head.white_change > 0:
-        patchy = (0.8 + 0.6 * smooth_field(rng, BRAIN, 12.0, **share)).clamp(0.0, 1.8)
-        added = added - k.white_change_hu * head.white_change * same.near_ventricles * patchy * same.not_deep
-    added = added + same.deep_hu
-    added = added + same.cupping
-    falx = same.falx + 0.5 * head.calcium_mm[4]
-    falx = falx + same.sinus
-    brain = torch.stack((fluid, distance, _thinned(half_width, edge_mm), grey, added, falx - same.below_falx))
-    return Levels(brain, _outside(head, m, same), _calcium(head), head.chronic)
+        patchy = smooth_field(rng, BRAIN, 12.0, **share).mul_(0.6).add_(0.8).clamp_(0.0, 1.8)
+        lost = torch.mul(same.near_ventricles, k.white_change_hu * head.white_change, out=gyral)
+        added -= lost.mul_(patchy).mul_(same.not_deep)
+    added.add_(same.deep_hu).add_(same.cupping)
+    torch.add(same.falx, 0.5 * head.calcium_mm[4], out=falx).add_(same.sinus).sub_(same.below_falx)
+    return Levels(side_by_side(brain), side_by_side(_outside(head, same)), _calcium(head), head.chronic)
 
 
 def _calcium(head: Head) -> tuple[tuple[float, float, float, float], ...]:
@@ -238,13 +258,19 @@ def _calcium(head: Head) -> tuple[tuple[float, float, float, float], ...]:
     return tuple(s for s in spots if s[3] > 0)
 
 
-def _outside(head: Head, m: Maps, same: Fixed) -> torch.Tensor:
+def _outside(head: Head, same: Fixed) -> torch.Tensor:
     """Levels of skull and scalp on the atlas' lattice."""
-    k, rng = KNOBS, generator(head.seed, "skull")
+    k, rng, within = KNOBS, generator(head.seed, "skull"), maps(head.anatomy).depth
+    out = torch.empty(4, *LATTICE.shape)
+    depth, skin, bone, flesh = out
+    depth.copy_(within)
+    flesh.copy_(same.flesh)
     uneven = smooth_field(rng, LATTICE, 32.0, asymmetric=k.skull_asymmetric_share)
-    thickness = head.skull_mm * (1 - 0.45 * same.temporal) + 0.8 * uneven
-    thickness = thickness.clamp_min(2.0) * same.vault + same.base_bone
-    scalp = head.scalp_mm + 4.0 * same.temporal - 0.4 * uneven
-    skin = same.vault * (thickness + scalp + m.depth) + same.base_skin
-    bone = torch.maximum(torch.minimum(same.inner_table, thickness + m.depth), same.template_bone)
-    return torch.stack((m.depth, skin, bone, same.flesh))
+    thickness = torch.mul(same.vault_share, head.skull_mm, out=bone).add_(torch.mul(uneven, 0.8, out=skin))
+    thickness.clamp_min_(2.0).mul_(same.vault).add_(same.base_bone)
+    torch.add(same.scalp_extra, head.scalp_mm, out=skin).sub_(uneven.mul_(0.4))
+    skin.add_(thickness).add_(within).mul_(same.vault).add_(same.base_skin)
+    bone.add_(within)
+    torch.minimum(same.inner_table, bone, out=bone)
+    torch.maximum(bone, same.template_bone, out=bone)
+    return out

@@ -125,8 +125,12 @@ class Plan:
     later: torch.Tensor | None = None
 
 
-def plan(case_id: str) -> Plan:
+def plan(case_id: str, *, tiny: bool = True) -> Plan:
     """Draw the head, the infarct's course and the pose of a case; all follow from its name.
+
+    Args:
+        case_id: Such as ``aisd-0001``.
+        tiny: As in :func:`strokelib.data.phantom.infarcts.draw_infarct`.
 
     Raises:
         ParameterError: Unknown cohort or case.
@@ -142,7 +146,7 @@ def plan(case_id: str) -> Plan:
         healthy=protocol.healthy,
         ages=protocol.ages,
     )
-    infarct = draw_infarct(seed, row.patient, protocol, row.label) if row.patient else None
+    infarct = draw_infarct(seed, row.patient, protocol, row.label, tiny=tiny) if row.patient else None
     planned = Plan(case_id, cohort, row, protocol, known, head, infarct, draw_pose(seed, protocol, head.size[1]))
     return _in_slab(planned, seed) if cohort == SLAB_COHORT and infarct is not None else planned
 
@@ -153,6 +157,12 @@ def _in_slab(planned: Plan, seed: int) -> Plan:
     slab = draw_slab(seed, planned.id, two, planned.infarct, planned.head, planned.pose)
     later = at_dwi(seed, planned.infarct)
     return replace(planned, slab=slab, later=later, infarct=read_on_dwi(seed, planned.infarct, later))
+
+
+def _plan_on(case_id: str, grid: str) -> Plan:
+    """The plan of a case, without what cannot show on a grid whose slices have one sub-slice."""
+    _, _, samples, _ = SCANNER_GRIDS[grid]
+    return plan(case_id, tiny=samples > 1)
 
 
 def render(case_id: str, grid: str = "prepared") -> Case:
@@ -171,7 +181,7 @@ def render(case_id: str, grid: str = "prepared") -> Case:
     """
     checked("grid", grid, GRIDS, "give one of these grids")
     with one_thread():
-        return render_plan(plan(case_id), grid)
+        return render_plan(_plan_on(case_id, grid), grid)
 
 
 def render_plan(planned: Plan, grid: str = "prepared") -> Case:
@@ -190,7 +200,7 @@ def render_turned(case_id: str, angle_deg: float, grid: str = "prepared") -> Cas
     """
     checked("grid", grid, GRIDS, "give one of these grids")
     with one_thread():
-        planned = plan(case_id)
+        planned = _plan_on(case_id, grid)
         return _case(replace(planned, pose=replace(planned.pose, angle_deg=angle_deg)), grid, with_infarct=True)
 
 
@@ -202,7 +212,7 @@ def render_pair(case_id: str, grid: str = "prepared") -> tuple[Case, Case]:
     """
     checked("grid", grid, GRIDS, "give one of these grids")
     with one_thread():
-        planned = plan(case_id)
+        planned = _plan_on(case_id, grid)
         return _case(planned, grid, with_infarct=True), _case(planned, grid, with_infarct=False)
 
 

@@ -38,6 +38,21 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def flushed(really: bool = True) -> Iterator[None]:
+    """Numbers too small for float32's full precision (below 1e-38) are taken as 0: with them a product takes up to ten
+    times as long. What was set before is restored afterwards; nothing is done where not ``really``."""
+    if not really:
+        yield
+        return
+    before = float(torch.tensor(torch.finfo(torch.float32).tiny) * 0.5) == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
 @dataclass(frozen=True)
 class Lattice:
     """A regular grid in a right-anterior-superior frame, stored as (z, y, x) in LPS order.
@@ -76,18 +91,26 @@ class Lattice:
             low: Their smallest x, y, z.
             high: Their largest.
         """
-        first = [c - (n - 1) * self.step for c, n in zip(self.corner[:2], self.shape[:0:-1], strict=True)]
-        ends = ((first[0], self.corner[0]), (first[1], self.corner[1]), (self.corner[2], self._top))
-        if any(high[axis] < start or low[axis] > end for axis, (start, end) in enumerate(ends)):
+        if any(high[axis] < start or low[axis] > end for axis, (start, end) in enumerate(self.ends)):
             return torch.empty(0, dtype=torch.long)
-        within = torch.ones(points.shape[1], dtype=torch.bool)
-        for axis, (start, end) in enumerate(ends):
-            within &= (points[axis] >= start) & (points[axis] <= end)
-        return within.nonzero()[:, 0]
+        return chosen(self.near(points, 0.0).numpy())
+
+    def near(self, points: torch.Tensor, margin_mm: float) -> torch.Tensor:
+        """Which points (3, ...) in RAS mm lie on the lattice or at most ``margin_mm`` beyond an end, as a mask."""
+        within = np.ones(points.shape[1:], bool)
+        for at, (start, end) in zip(points.numpy(), self.ends, strict=True):
+            within &= (at >= np.float32(start - margin_mm)) & (at <= np.float32(end + margin_mm))
+        return torch.from_numpy(within)
 
     @property
-    def _top(self) -> float:
-        return self.corner[2] + (self.shape[0] - 1) * self.step
+    def ends(self) -> tuple[tuple[float, float], ...]:
+        """Lowest and highest coordinate of voxel centres along x, y and z, in mm."""
+        (right, back, bottom), (depth, height, width) = self.corner, self.shape
+        return (
+            (right - (width - 1) * self.step, right),
+            (back - (height - 1) * self.step, back),
+            (bottom, bottom + (depth - 1) * self.step),
+        )
 
     def sample(self, volume: torch.Tensor, points: torch.Tensor, *, outside: str = "border") -> torch.Tensor:
         """Read ``volume`` (C, D, H, W) at ``points`` (3, N) in mm by trilinear interpolation.
@@ -100,8 +123,23 @@ class Lattice:
         Returns:
             (C, N) values.
         """
-        grid = self.normalised(points)[None, None, None]
-        return F.grid_sample(volume[None], grid, mode="bilinear", padding_mode=outside, align_corners=True)[0, :, 0, 0]
+        return read(volume, self.normalised(points), outside)
+
+
+def chosen(mask: np.ndarray) -> torch.Tensor:
+    """Where a mask is true in its flat order, as an index; numpy compares and finds in a third of torch's time."""
+    return torch.from_numpy(np.flatnonzero(mask))
+
+
+def side_by_side(maps: torch.Tensor) -> torch.Tensor:
+    """The same maps (C, D, H, W) with a voxel's values beside each other in memory, which are read together."""
+    return maps.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
+
+
+def read(volume: torch.Tensor, at: torch.Tensor, outside: str = "border") -> torch.Tensor:
+    """As :meth:`Lattice.sample`, at what :meth:`Lattice.normalised` gave."""
+    at = at[None, None, None]
+    return F.grid_sample(volume[None], at, mode="bilinear", padding_mode=outside, align_corners=True)[0, :, 0, 0]
 
 
 @lru_cache(maxsize=64)
@@ -139,10 +177,11 @@ def smooth_field(
     if asymmetric >= 1.0:
         return field
     mirrored = field.flip(-1)
-    return (0.5 * (1 - asymmetric)) ** 0.5 * (field + mirrored) + (0.5 * asymmetric) ** 0.5 * (field - mirrored)
+    shared = (field + mirrored).mul_((0.5 * (1 - asymmetric)) ** 0.5)
+    return shared.add_(field.sub_(mirrored).mul_((0.5 * asymmetric) ** 0.5))
 
 
-def blur(volume: torch.Tensor, source: Lattice, target: Lattice, sigma_mm: float) -> torch.Tensor:
+def blur(volume: torch.Tensor, source: Lattice, target: Lattice, sigma_mm: float, *, tiny: bool = True) -> torch.Tensor:
     """Gaussian blur of a volume on ``source``, read off on ``target``; zero outside ``source``.
 
     Args:
@@ -150,15 +189,17 @@ def blur(volume: torch.Tensor, source: Lattice, target: Lattice, sigma_mm: float
         source: Its lattice.
         target: Where the result is wanted.
         sigma_mm: Width of the Gaussian in mm; at least half of the source's step.
+        tiny: Whether values below 1e-38 are kept; without them it takes a fifth of the time.
 
     Returns:
         (D, H, W) on ``target``.
     """
     out = volume
-    for at, to, equation in zip(
-        source.axes(), target.axes(), ("zyx,tx->zyt", "zyx,ty->ztx", "zyx,tz->tyx"), strict=True
-    ):
-        distance = to.reshape(-1, 1) - at.reshape(1, -1)
-        kernel = torch.exp(-0.5 * (distance / sigma_mm) ** 2) * (source.step / (sigma_mm * (2 * torch.pi) ** 0.5))
-        out = torch.einsum(equation, out, kernel)
+    with flushed(not tiny):
+        for at, to, equation in zip(
+            source.axes(), target.axes(), ("zyx,tx->zyt", "zyx,ty->ztx", "zyx,tz->tyx"), strict=True
+        ):
+            distance = to.reshape(-1, 1) - at.reshape(1, -1)
+            kernel = torch.exp(-0.5 * (distance / sigma_mm) ** 2) * (source.step / (sigma_mm * (2 * torch.pi) ** 0.5))
+            out = torch.einsum(equation, out, kernel)
     return out

@@ -33,7 +33,8 @@ class Fixed:
         sinus: What the sagittal sinus adds to it.
         below_falx: Taken off below the falx.
 
-        temporal: 0 to 1, the temporal fossae.
+        vault_share: Thickness of the vault over its mean; less in the temporal fossae.
+        scalp_extra: What the temporal fossae add to the scalp, mm.
         vault: 1 in the vault, 0 in skull base and face.
         base_bone: Thickness of bone in the base, mm.
         base_skin: Distance to the skin in the base, mm.
@@ -57,7 +58,8 @@ class Fixed:
     falx: torch.Tensor
     sinus: torch.Tensor
     below_falx: torch.Tensor
-    temporal: torch.Tensor
+    vault_share: torch.Tensor
+    scalp_extra: torch.Tensor
     vault: torch.Tensor
     base_bone: torch.Tensor
     base_skin: torch.Tensor
@@ -101,7 +103,8 @@ def fixed(anatomy: str) -> Fixed:
     muscles = torch.sigmoid((smooth_field(generator(0, "muscles"), LATTICE, 9.0, asymmetric=0.0) + 0.3) / 0.25)
     flesh = k.fat_hu + (k.muscle_hu - k.fat_hu) * (temporal + m.base * muscles).clamp(0, 1)
     outside = {
-        "temporal": temporal,
+        "vault_share": 1 - 0.45 * temporal,
+        "scalp_extra": 4.0 * temporal,
         "vault": 1 - m.base,
         "base_bone": k.base_mm * m.base,
         "base_skin": m.base * m.skin,

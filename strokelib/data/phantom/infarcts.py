@@ -77,7 +77,7 @@ def capped(mask: np.ndarray, cap_ml: float) -> np.ndarray:
     return out
 
 
-def draw_infarct(seed: int, patient: str, protocol: Protocol, label: str = "gold") -> Infarct:
+def draw_infarct(seed: int, patient: str, protocol: Protocol, label: str = "gold", *, tiny: bool = True) -> Infarct:
     """Take a patient's mask and draw what the mask does not say: time since onset, contrast, patchiness.
 
     Args:
@@ -85,6 +85,8 @@ def draw_infarct(seed: int, patient: str, protocol: Protocol, label: str = "gold
         patient: Name of the patient whose mask is used.
         protocol: The cohort's, for the time since onset.
         label: ``gold`` (the reader draws the mask) or ``silver`` (with a reader's error).
+        tiny: Whether strengths below 1e-38 are kept, far from the mask. They show in an image only as the sign of a
+            zero, and only where one of a slice's sub-slices leaves the box.
     """
     k, rng = KNOBS, generator(seed, "infarct")
     volume = shipped.infarct(patient)
@@ -100,9 +102,9 @@ def draw_infarct(seed: int, patient: str, protocol: Protocol, label: str = "gold
     onset = float(np.clip(drawn, k.onset_min_h, k.onset_max_h))
     drop = expected_drop_hu(onset) * float(np.exp(rng.normal(0, k.drop_log_sd)))
     solid = torch.from_numpy(full.astype(np.float32))
-    patches = (1 + k.patchiness * smooth_field(rng, lattice, k.patch_spacing_mm)).clamp(0.25, 1.9)
-    strength = blur(solid, lattice, lattice, k.border_mm) * patches
-    strength = strength / float(strength[solid > 0].mean())
+    patches = smooth_field(rng, lattice, k.patch_spacing_mm).mul_(k.patchiness).add_(1).clamp_(0.25, 1.9)
+    strength = blur(solid, lattice, lattice, k.border_mm, tiny=tiny).mul_(patches)
+    strength.div_(float(torch.from_numpy(strength.numpy()[full]).mean()))
     squeeze, push = _swelling(lattice, solid, onset)
     return Infarct(
         lattice=lattice,
@@ -147,7 +149,7 @@ def _swelling(lattice: Lattice, solid: torch.Tensor, onset_hours: float) -> tupl
     k = KNOBS
     volume_ml = float(solid.sum()) / 1000.0
     strength = min(1.0, (volume_ml / k.swelling_full_ml) ** (2 / 3)) * min(1.0, onset_hours / k.swelling_full_h)
-    coarse = blur(solid, lattice, COARSE, k.swelling_reach_mm)
+    coarse = blur(solid, lattice, COARSE, k.swelling_reach_mm, tiny=False)
     near = ((coarse - 0.03) / 0.97).clamp_min(0.0)
     slope = torch.stack(torch.gradient(near, spacing=COARSE.step))[[2, 1, 0]]
     slope[:2] *= -1.0

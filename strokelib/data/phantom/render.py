@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from strokelib.data import shipped
 from strokelib.data.phantom.anatomy import BRAIN, Head, Levels, build
 from strokelib.data.phantom.atlas import LATTICE
+from strokelib.data.phantom.fields import chosen
 from strokelib.data.phantom.infarcts import Infarct
 from strokelib.data.phantom.knobs import KNOBS
 from strokelib.data.phantom.painting import CHANNELS, TISSUES, Sampled, paint
@@ -27,6 +28,8 @@ from strokelib.data.phantom.warp import NODES_A_WARP_NODE, warped_nodes
 AIR_BEYOND_MM = 3.0
 BRAIN_BEYOND_MM = 5.0
 BRAIN_SHARE = 0.9
+INFARCT_BEYOND_MM = 8.0
+CHRONIC_BEYOND_MM = 11.0
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,14 @@ class Slab:
     @property
     def tissue(self) -> torch.Tensor:
         """(h, w) uint8: index of the tissue that fills most of each voxel; what none fills is air, 0."""
-        most, best = self.shares[0].clone(), torch.ones(self.shares.shape[1:], dtype=torch.uint8)
-        for n, share in enumerate(self.shares[1:], start=2):  # a third of the time of max(dim=0)
-            best.masked_fill_(share > most, n)
+        shares = self.shares
+        most, total, best = shares[0].clone(), shares[0].clone(), torch.ones_like(shares[0])
+        more = torch.empty_like(best)  # as float32: to compare into bool takes five times as long
+        for n, share in enumerate(shares[1:], start=2):
+            torch.maximum(best, torch.gt(share, most, out=more).mul_(n), out=best)
             torch.maximum(most, share, out=most)
-        return best * (most > 1 - self.shares.sum(0))
+            total += share
+        return best.mul_(torch.gt(most, torch.sub(1, total, out=total), out=more)).to(torch.uint8)
 
     @property
     def brain(self) -> torch.Tensor:
@@ -91,23 +97,22 @@ class Scene:
 
 
 @lru_cache(maxsize=1)
-def _territories() -> tuple[torch.Tensor, np.ndarray]:
+def _territories() -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels of the territory atlas with one empty voxel more on each side, and the matrix from mm to its voxels."""
     volume, _ = shipped.territories()
-    return torch.from_numpy(volume.array.astype(np.uint8)), np.linalg.inv(volume.affine)
+    labels = F.pad(torch.from_numpy(volume.array.astype(np.uint8)), (1,) * 6)
+    return labels, torch.from_numpy(np.linalg.inv(volume.affine)).float()
 
 
 def _territory_at(points: torch.Tensor) -> torch.Tensor:
     """Label of the nearest voxel of the territory atlas at points (3, h, w) in standard mm."""
-    labels, to_voxel = _territories()
-    matrix = torch.from_numpy(to_voxel).float()
-    index = (matrix[:3, :3] @ points.flatten(1) + matrix[:3, 3:]).round_().int()
-    sizes = labels.shape[::-1]
-    inside = torch.ones(index.shape[1], dtype=torch.bool)
-    for axis in range(3):
-        inside &= (index[axis] >= 0) & (index[axis] < sizes[axis])
-        index[axis].clamp_(0, sizes[axis] - 1)
-    flat = (index[2] * sizes[1] + index[1]) * sizes[0] + index[0]
-    return (labels.view(-1)[flat.long()] * inside).view(points.shape[1:])
+    labels, matrix = _territories()
+    depth, height, width = labels.shape
+    index = (matrix[:3, :3] @ points.flatten(1) + matrix[:3, 3:]).round_()
+    for at, size in zip(index, (width, height, depth), strict=True):
+        at.clamp_(-1, size - 2)
+    flat = (index[2] + 1) * (height * width) + (index[1] + 1) * width + (index[0] + 1)  # below 2^24: exact
+    return labels.view(-1).index_select(0, flat.int()).view(points.shape[1:])
 
 
 def _box(near: torch.Tensor) -> tuple[slice, slice] | None:
@@ -136,14 +141,47 @@ def _finer(values: torch.Tensor, times: int) -> torch.Tensor:
     return F.interpolate(values, size=size, mode="bilinear", align_corners=True)
 
 
-def _maps_at(points: torch.Tensor, levels: Levels) -> torch.Tensor:
-    """Points (3, S, rows, columns) and the head's maps there, (13, S, rows, columns); the brain's are 0 outside it."""
-    flat = points.flatten(1)
-    out = torch.zeros(3 + len(levels.outside) + len(levels.brain), flat.shape[1])
-    out[:3], out[3:7] = flat, LATTICE.sample(levels.outside, flat)
-    inner = (out[3] > -BRAIN_BEYOND_MM).nonzero()[:, 0]
-    out[7:].index_copy_(1, inner, BRAIN.sample(levels.brain, flat[:, inner]))
-    return out.view(-1, *points.shape[1:])
+def _brain_nodes(nodes: torch.Tensor, inner: torch.Tensor, levels: Levels, infarct: Infarct | None) -> torch.Tensor:
+    """Nodes (S, rows, columns) whose pixels must be painted as brain: those inside, and all about an infarct."""
+    used = inner
+    if infarct is not None:
+        used = used | infarct.lattice.near(nodes, INFARCT_BEYOND_MM)
+    for *centre, radius in levels.chronic:
+        distance = (nodes - nodes.new_tensor(centre).view(3, 1, 1, 1)).pow_(2).sum(0).sqrt_()
+        used = used | (distance < 1.5 * radius + CHRONIC_BEYOND_MM)
+    return used
+
+
+def _brain_at(nodes: torch.Tensor, inner: torch.Tensor, levels: Levels) -> torch.Tensor:
+    """The brain's maps (6, S, rows, columns) at nodes (3, S, rows, columns); 0 where a node is not ``inner``."""
+    index = chosen(inner.numpy())
+    out = torch.zeros(len(levels.brain), inner.numel())
+    out.index_copy_(1, index, BRAIN.sample(levels.brain, nodes.flatten(1).index_select(1, index)))
+    return out.view(-1, *inner.shape)
+
+
+def _pixels(values: torch.Tensor, stride: int, within: tuple[slice, slice], shape: tuple[int, int]) -> torch.Tensor:
+    """Maps (C, rows, columns) of one sub-slice at the pixels between the nodes ``within``, and no others.
+
+    Args:
+        values: At all nodes of the slice's box.
+        stride: Distance of two nodes in pixels.
+        within: Rows and columns of nodes.
+        shape: Pixels of the box, which may end before the last node.
+    """
+    rows, columns = pixels = _pixel_box(within, stride, shape)
+    if stride > 2:  # F.interpolate rounds by the distance from the first node: a part would not be the whole's
+        return _finer(values[:, None], stride)[:, 0, rows, columns]
+    part = _finer(values[:, None, within[0], within[1]], stride)[:, 0]
+    return part[:, : pixels[0].stop - rows.start, : pixels[1].stop - columns.start]
+
+
+def _pixel_box(within: tuple[slice, slice], stride: int, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of pixels from the first to the last of some nodes."""
+    rows, columns = (
+        slice(side.start * stride, min((side.stop - 1) * stride + 1, n)) for side, n in zip(within, shape, strict=True)
+    )
+    return rows, columns
 
 
 def painted_slices(target: Grid, head: Head, pose: Pose, infarct: Infarct | None) -> Iterator[Slab]:
@@ -167,19 +205,31 @@ def painted_slices(target: Grid, head: Head, pose: Pose, infarct: Infarct | None
         if box is None:
             continue
         nodes = _finer(coarse[:, part, box[0], box[1]], NODES_A_WARP_NODE)
-        maps = _maps_at(nodes, levels)
+        outside = LATTICE.sample(levels.outside, nodes.flatten(1)).view(-1, *nodes.shape[1:])
         top, left = (side.start * stride * NODES_A_WARP_NODE for side in box)
-        territory = _territory_at(nodes.mean(dim=1))
+        whole = tuple(slice(0, n) for n in nodes.shape[2:])
+        rows, columns = _pixel_box(whole, stride, (height - top, width - left))
+        shape = (rows.stop, columns.stop)
+        inner = outside[0] > -BRAIN_BEYOND_MM
+        within = _box(_brain_nodes(nodes, inner, levels, infarct).any(dim=0))
+        brain = None if within is None else _brain_at(nodes, inner, levels)
+        place = None if within is None else _pixel_box(within, stride, shape)
         values: torch.Tensor | None = None
         for sample in range(samples):
-            fine = _finer(maps[:, sample : sample + 1], stride)[:, 0]
-            fine = fine[..., : height - top, : width - left]
-            shape, fine = fine.shape[1:], fine.flatten(1)
-            painted = paint(Sampled(fine[:3], fine[3:7], fine[7:]), levels, infarct, edge)
+            seen = Sampled(_pixels(outside[:, sample], stride, whole, shape))
+            if within is not None:
+                points = _pixels(nodes[:, sample], stride, whole, shape)
+                seen = Sampled(seen.outside, place, points, _pixels(brain[:, sample], stride, within, shape))
+            painted = paint(seen, levels, infarct, edge)
             values = painted if values is None else values.add_(painted)
-        values = (values if samples == 1 else values.div_(samples)).view(-1, *shape)
-        territory = territory.repeat_interleave(stride, 0).repeat_interleave(stride, 1)[: shape[0], : shape[1]]
-        territory = territory * (values[CHANNELS.index("inside")] >= 0.5)
+        values = values if samples == 1 else values.div_(samples)
+        territory = torch.zeros(shape, dtype=torch.uint8)
+        if within is not None:
+            labels = _territory_at(nodes[:, :, within[0], within[1]].mean(dim=1))
+            labels = labels.repeat_interleave(stride, 0).repeat_interleave(stride, 1)
+            there = territory[place]
+            there.copy_(labels[: there.shape[0], : there.shape[1]])
+            there *= values[CHANNELS.index("inside")][place] >= 0.5
         yield Slab((k, slice(top, top + shape[0]), slice(left, left + shape[1])), values, territory)
 
 

@@ -151,6 +151,15 @@ def block_factor(pixel_mm: float, native_mm: float, blur_mm: float) -> float:
     return float((1 + 2 * ((1 - lags / count) * correlation).sum()) / count)
 
 
+def _weighted(parts: list[torch.Tensor], weights: np.ndarray) -> torch.Tensor:
+    """Sum of the parts, each times its weight, from the first to the last."""
+    total = parts[0] * float(weights[0])
+    product = torch.empty_like(total)
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        total += torch.mul(part, float(weight), out=product)
+    return total
+
+
 def noise_of_slices(
     seed: int, target: Grid, pose: Pose, protocol: Protocol
 ) -> Callable[[tuple[int, slice, slice]], torch.Tensor]:
@@ -166,7 +175,7 @@ def noise_of_slices(
         From slice, rows and columns to (h, w) float32; the same noise whichever part is asked for.
     """
     rng = generator(seed, f"noise-{target.name}")
-    white = torch.from_numpy(rng.standard_normal(target.shape, dtype=np.float32))
+    white: list[torch.Tensor] = []  # drawn slice by slice: those above the head's last one are never wanted
     native = target.name == "native"
     sigma = protocol.noise_blur_mm / pose.pixel_mm if native else NOISE_GRAIN_MM / target.pixel_mm
     reach = max(1, int(np.ceil(2.5 * sigma)))
@@ -180,12 +189,14 @@ def noise_of_slices(
         (top, bottom), (left, right) = (
             (max(0, s.start - reach), min(n, s.stop + reach)) for s, n in zip(place[1:], target.shape[1:], strict=True)
         )
-        part = white[k, top:bottom, left:right]
+        while len(white) <= k:
+            white.append(torch.from_numpy(rng.standard_normal(target.shape[1:], dtype=np.float32)))
+        part = white[k][top:bottom, left:right]
         padding = (reach - columns.start + left, reach - right + columns.stop)
         padding = (*padding, reach - rows.start + top, reach - bottom + rows.stop)
-        part = F.pad(part, padding)
+        part = F.pad(part, padding) if any(padding) else part
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        across = sum(float(w) * part[:, n : n + width] for n, w in enumerate(kernel))
-        return sum(float(w * level) * across[n : n + height] for n, w in enumerate(kernel))
+        across = _weighted([part[:, n : n + width] for n in range(len(kernel))], kernel)
+        return _weighted([across[n : n + height] for n in range(len(kernel))], kernel * level)
 
     return of
