@@ -63,12 +63,21 @@ def expected_drop_hu(onset_hours: float) -> float:
     return float(np.clip(normal * water_uptake(onset_hours), KNOBS.drop_min_hu, KNOBS.drop_max_hu))
 
 
+def depth_inside(mask: np.ndarray) -> np.ndarray:
+    """Distance of each voxel of a mask to what is not the mask, in voxels; looked for no further than the mask goes."""
+    sides = [np.flatnonzero(mask.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
+    box = tuple(slice(max(0, int(s[0]) - 1), int(s[-1]) + 2) for s in sides)
+    depth = np.zeros(mask.shape)
+    depth[box] = ndimage.distance_transform_edt(mask[box])
+    return depth
+
+
 def capped(mask: np.ndarray, cap_ml: float) -> np.ndarray:
     """The mask, or its ``cap_ml`` deepest millilitres where it is larger (1 mm voxels)."""
     limit = round(cap_ml * 1000)
     if int(mask.sum()) <= limit:
         return mask
-    depth = ndimage.distance_transform_edt(mask)
+    depth = depth_inside(mask)
     order = np.argsort(-depth[mask], kind="stable")[:limit]
     kept = np.zeros(int(mask.sum()), bool)
     kept[order] = True
@@ -130,7 +139,8 @@ def read_with_error(seed: int, lattice: Lattice, full: np.ndarray) -> torch.Tens
         (D, H, W) float32, 0 or 1, in the same box.
     """
     k, rng = KNOBS, generator(seed, "reader")
-    distance = ndimage.distance_transform_edt(full) - ndimage.distance_transform_edt(~full)
+    outside, nearest = ndimage.distance_transform_edt(~full, return_indices=True)
+    distance = depth_inside(full) - outside
     shift = rng.normal(k.reader_bias_mm, k.reader_bias_sd_mm)
     wander = k.reader_sd_mm * smooth_field(rng, lattice, k.reader_spacing_mm).numpy()
     drawn = distance + np.clip(shift + wander, 1.0 - PAD_MM, PAD_MM - 1.0) > 0
@@ -139,7 +149,6 @@ def read_with_error(seed: int, lattice: Lattice, full: np.ndarray) -> torch.Tens
     missed = rng.random(count) < np.exp(-sizes / k.reader_misses_ml)
     if missed.all():
         missed[sizes.argmax()] = False
-    nearest = ndimage.distance_transform_edt(~full, return_distances=False, return_indices=True)
     owner = parts[tuple(nearest)]
     return torch.from_numpy((drawn & ~np.concatenate(([True], missed))[owner]).astype(np.float32))
 

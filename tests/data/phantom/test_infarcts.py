@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from strokelib.data import shipped
-from strokelib.data.phantom.infarcts import capped, draw_infarct, expected_drop_hu, water_uptake
+from strokelib.data.phantom.infarcts import capped, depth_inside, draw_infarct, expected_drop_hu, water_uptake
 from strokelib.data.phantom.knobs import KNOBS
 from strokelib.data.phantom.protocols import PROTOCOLS
 
@@ -79,3 +80,11 @@ def test_the_time_to_the_scan_is_the_protocols(cohort):
     protocol = PROTOCOLS[cohort]
     hours = [draw_infarct(seed, "sub-1000", protocol).onset_hours for seed in range(60)]
     assert np.median(hours) == pytest.approx(protocol.onset_h, rel=0.35)
+
+
+def test_the_depth_inside_a_mask_is_that_of_the_whole_array():
+    mask = np.random.default_rng(0).random((24, 30, 28)) < 0.9
+    mask[:6], mask[18:], mask[:, :7], mask[:, 25:], mask[..., :4], mask[..., 22:] = (False,) * 6
+    assert np.array_equal(depth_inside(mask), ndimage.distance_transform_edt(mask))
+    mask[0, 0, 0] = mask[-1, -1, -1] = True
+    assert np.array_equal(depth_inside(mask), ndimage.distance_transform_edt(mask))
