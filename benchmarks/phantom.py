@@ -143,7 +143,7 @@ def main(repeats: int, heads: int) -> None:
         target = grid(name, planned.pose)
 
         def ours(target: Grid = target) -> object:
-            fresh = embedded.plan("aisd-0003")
+            fresh = embedded.plan("aisd-0003", tiny=target.samples > 1)  # as embedded.render does
             return render_scene(target, fresh.head, fresh.pose, fresh.infarct, fresh.protocol, noisy=False)
 
         ours()
