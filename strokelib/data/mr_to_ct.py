@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from strokelib.data.cases import Volume
+from strokelib.data.morphology import largest, shrunk, within
 from strokelib.data.registration import Dof, Registration, register_affine
 from strokelib.errors import DataError
 
@@ -108,31 +109,10 @@ def _fitting(mask: np.ndarray, mr: Volume) -> None:
         raise DataError("mask", found=found, wanted=f"shape {mr.array.shape}", next_step=step)
 
 
-def _within(mask: np.ndarray, radius_mm: float, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Voxels within a distance of the mask."""
-    if not mask.any():
-        return mask
-    return ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius_mm
-
-
-def _shrunk(mask: np.ndarray, radius_mm: float, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Voxels further than a distance from whatever is not the mask; nothing erodes from the field's ends."""
-    return mask if mask.all() else ndimage.distance_transform_edt(mask, sampling=spacing) > radius_mm
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    labels, count = ndimage.label(mask)
-    if count <= 1:
-        return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return labels == sizes.argmax()
-
-
 def _whole(core: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
     """A brain with its ventricles and sulci: closed and filled slice by slice."""
     flat = (1e6, *spacing[1:])
-    closed = _shrunk(_within(core, CLOSING_MM, flat), CLOSING_MM, flat) | core
+    closed = shrunk(within(core, CLOSING_MM, flat), CLOSING_MM, flat) | core
     return np.stack([ndimage.binary_fill_holes(part) for part in closed])
 
 
@@ -166,15 +146,15 @@ def mr_brain_mask(mr: Volume) -> np.ndarray:
     low, high = VOLUME_ML
     blank = array == array.min()
     if blank.mean() >= BLANK_SHARE:
-        mask = _whole(_largest(~blank), spacing)
+        mask = _whole(largest(~blank), spacing)
         if low <= mask.sum() * mr.voxel_ml <= high:
             return mask
     smooth = ndimage.gaussian_filter(array, [0, *(SMOOTHING_MM / step for step in spacing[1:])])
     cut = np.minimum(smooth, np.percentile(smooth, BRIGHTEST_PERCENTILE))
     bright = cut > threshold_otsu(cut)
-    core = _largest(_shrunk(bright, EROSION_MM, (1e6, *spacing[1:])))
-    mask = _whole(_within(core, EROSION_MM + 1.0, spacing) & bright, spacing)
-    mask = _within(mask, RIM_MM, spacing)
+    core = largest(shrunk(bright, EROSION_MM, (1e6, *spacing[1:])))
+    mask = _whole(within(core, EROSION_MM + 1.0, spacing) & bright, spacing)
+    mask = within(mask, RIM_MM, spacing)
     volume_ml = float(mask.sum()) * mr.voxel_ml
     if not low <= volume_ml <= high:
         step = "give the MR's brain mask yourself"

@@ -10,10 +10,9 @@ import csv
 import io
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from strokelib import settings
 from strokelib.data.cases import Case, load_case, save_case
 from strokelib.data.realcase import Choices, fingerprint, prepare_case
+from strokelib.data.sharing import further_processes, in_turn
 from strokelib.data.sources import RawCase, find_cases
 from strokelib.data.splitting import assign
 from strokelib.errors import DataError, ParameterError
@@ -149,18 +149,10 @@ def prepare(
     job["choices"] = asdict(choices)
     quiet = None if progress else True
     with (
-        _further_processes(workers - 1, job, pending),
+        further_processes(workers - 1, "strokelib.data.preparing", job, [case.id for case in pending]),
         tqdm(total=len(pending), desc="preparing", disable=quiet) as bar,
     ):
-        for patience in (0, -1):
-            busy = []
-            for case in pending:
-                try:
-                    _prepare_once(case, folder, cohort, choices, target, patience)
-                    bar.update()
-                except Timeout:
-                    busy.append(case)
-            pending = busy
+        in_turn(pending, lambda c, patience: _prepare_once(c, folder, cohort, choices, target, patience), bar.update)
     problems = {case.id: said for case in cases if (said := _problem(case, target))}
     found = PreparedFolder(target, tuple(cases), problems)
     if only is None:
@@ -215,26 +207,6 @@ def _prepare_once(case: RawCase, folder: Path, cohort: str, choices: Choices, ta
         done.facts["files"] = files
         save_case(done, target / f"{case.id}.safetensors")
         failed.unlink(missing_ok=True)
-
-
-@contextmanager
-def _further_processes(count: int, job: dict[str, object], cases: Sequence[RawCase]) -> Iterator[None]:
-    """Processes that prepare from the list's end; if one fails, the caller prepares its cases."""
-    children = []
-    names = [case.id for case in cases][::-1]
-    for number in range(max(0, count) if names else 0):
-        start = number * len(names) // count
-        child = subprocess.Popen([sys.executable, "-m", "strokelib.data.preparing"], stdin=subprocess.PIPE)
-        child.stdin.write(json.dumps(job | {"names": names[start:] + names[:start]}).encode())
-        child.stdin.close()
-        children.append(child)
-    try:
-        yield
-    finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.wait()
 
 
 def _worker() -> None:

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from strokelib.data.cases import Volume
 from strokelib.data.grids import Grid, box_of, crop, resample, sample_on
+from strokelib.data.morphology import largest, shrunk, within
 from strokelib.errors import DataError
 
 VERSION = 1
@@ -27,32 +28,9 @@ _SMOOTHING_MM = 6.0
 _MAX_OFFSET = 0.25
 
 
-def _within(mask: np.ndarray, radius: float, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Voxels within ``radius`` mm of the mask: a dilation by a ball, whatever the spacing."""
-    if not mask.any():
-        return mask
-    return ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
-
-
-def _shrunk(mask: np.ndarray, radius: float, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Erosion by a ball; beyond the array nothing erodes, so that a cut field is not eaten from its end slices."""
-    if mask.all():
-        return mask
-    return ndimage.distance_transform_edt(mask, sampling=spacing) > radius
-
-
 def _filled(mask: np.ndarray) -> np.ndarray:
     """Each axial slice without holes: ventricles, calcifications, clots and noise."""
     return np.stack([ndimage.binary_fill_holes(part) if part.any() else part for part in mask])
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    labels, count = ndimage.label(mask)
-    if count <= 1:
-        return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return labels == sizes.argmax()
 
 
 def _enclosed(bone: np.ndarray) -> np.ndarray:
@@ -71,14 +49,14 @@ def _brain(hu: np.ndarray, spacing: tuple[float, float, float], erosion_mm: floa
     smooth = ndimage.gaussian_filter(hu, [0, 1.0 / spacing[1], 1.0 / spacing[2]])
     bone = hu > BONE_HU
     flat = (1e6, *spacing[1:])
-    closed = bone | _shrunk(_within(bone, _BONE_CLOSING_MM, flat), _BONE_CLOSING_MM, flat)
+    closed = bone | shrunk(within(bone, _BONE_CLOSING_MM, flat), _BONE_CLOSING_MM, flat)
     soft = (smooth > low) & (smooth < high) & ~bone & _enclosed(closed)
-    core = _largest(_shrunk(soft & ~closed, erosion_mm, spacing))
+    core = largest(shrunk(soft & ~closed, erosion_mm, spacing))
     if not core.any():
         return core
-    grown = _within(core, erosion_mm + 1.0, spacing) & soft
-    whole = _shrunk(_within(grown, _SMOOTHING_MM, flat), _SMOOTHING_MM, flat) & ~bone
-    return _largest(_filled(whole | grown))
+    grown = within(core, erosion_mm + 1.0, spacing) & soft
+    whole = shrunk(within(grown, _SMOOTHING_MM, flat), _SMOOTHING_MM, flat) & ~bone
+    return largest(_filled(whole | grown))
 
 
 def _report(mask: np.ndarray, volume: Volume) -> dict[str, Any]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import overload
 
@@ -23,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from strokelib import settings
 from strokelib.data.cases import Case, load_case, save_case
 from strokelib.data.phantom.embedded import GRIDS, VERSION, checked, checked_cohort, render, render_pair, rows, stripped
+from strokelib.data.sharing import further_processes, in_turn
 from strokelib.settings import Profile
 
 __all__ = [
@@ -160,43 +160,12 @@ def ensure_rendered(cases: CaseFiles, grid: str, *, progress: bool = False, work
 
     pending = [name for name in cases.ids if not is_whole(cases.path(name))]
     workers = workers or min(8, os.cpu_count() or 1, 1 + len(pending) // HEADS_A_WORKER)
-    label = f"rendering {cases.folder.parent.name}"
+    label, job = f"rendering {cases.folder.parent.name}", {"folder": str(cases.folder), "grid": grid}
     with (
-        _further_processes(workers - 1, cases.folder, grid, pending),
+        further_processes(workers - 1, "strokelib.data.phantom.cohorts", job, pending),
         tqdm(total=len(pending), desc=label, unit="head", disable=not (progress and pending)) as bar,
     ):
-        for patience in (0, -1):
-            busy = []
-            for name in pending:
-                try:
-                    _render_once(name, grid, cases.path(name), patience)
-                    bar.update()
-                except Timeout:
-                    busy.append(name)
-            pending = busy
-
-
-@contextmanager
-def _further_processes(count: int, folder: Path, grid: str, names: Sequence[str]) -> Iterator[None]:
-    """Processes of their own that render from the list's end, each from another place, until the caller is through.
-
-    They share the work by the locks alone: if one fails, the caller renders its heads. No process is forked or made
-    from the caller's main module, so this is safe in scripts, notebooks and threads.
-    """
-    children = []
-    for number in range(max(0, count) if names else 0):
-        turned = list(names[::-1][number * len(names) // count :]) + list(names[::-1][: number * len(names) // count])
-        child = subprocess.Popen([sys.executable, "-m", "strokelib.data.phantom.cohorts"], stdin=subprocess.PIPE)
-        child.stdin.write(json.dumps({"folder": str(folder), "grid": grid, "names": turned}).encode())
-        child.stdin.close()
-        children.append(child)
-    try:
-        yield
-    finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.wait()
+        in_turn(pending, lambda name, patience: _render_once(name, grid, cases.path(name), patience), bar.update)
 
 
 def _worker() -> None:
