@@ -101,7 +101,7 @@ def test_a_killed_preparation_goes_on_and_leaves_the_same_bytes(aisd, made, tmp_
     command = [sys.executable, "-m", "strokelib.cli", "prepare", str(aisd), "--out", str(tmp_path), "--workers", "1"]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.rglob("*.safetensors")) and time.monotonic() < deadline:
+    while not list(tmp_path.rglob("[0-9]*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
     child.send_signal(signal.SIGKILL)
     child.wait()
