@@ -68,6 +68,8 @@ class Case:
         lesion: (D, H, W) bool on the image's grid, or None where there is no reference.
         brain: (D, H, W) bool, or None.
         truth: Further arrays on the image's grid that only an embedded case knows (``tissue``, ``infarct_hu``, ...).
+        channels: Further images on the image's grid, (D, H, W) or with one leading axis: ``cbf`` (mL/100 g/min),
+            ``cbv`` (mL/100 g), ``mtt_s``, ``tmax_s``, ``series`` (T, D, H, W) in HU, ``dwi``, ...
         facts: Plain values (age, sex, nihss, onset_hours, anatomy, pose, ...); missing stays None.
         embedded: True where the case was rendered, False where it was scanned.
     """
@@ -82,6 +84,7 @@ class Case:
     truth: dict[str, np.ndarray] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     embedded: bool = False
+    channels: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -100,6 +103,7 @@ def save_case(case: Case, path: str | os.PathLike) -> Path:
     arrays = {"image": case.image.array, "affine": case.image.affine.astype(np.float64)}
     arrays |= {name: value for name, value in (("lesion", case.lesion), ("brain", case.brain)) if value is not None}
     arrays |= {f"truth.{name}": value for name, value in case.truth.items()}
+    arrays |= {f"channel.{name}": value for name, value in case.channels.items()}
     plain = {f.name: getattr(case, f.name) for f in dataclasses.fields(case)}
     header = {k: plain[k] for k in ("id", "patient", "cohort", "split", "facts", "embedded")}
     with atomic_path(path) as temporary:
@@ -123,5 +127,6 @@ def load_case(path: str | os.PathLike) -> Case:
         raise DataError(Path(path).name, found=found, wanted="a case written by strokelib", next_step=step) from error
     image = Volume(arrays.pop("image"), arrays.pop("affine"))
     lesion, brain = arrays.pop("lesion", None), arrays.pop("brain", None)
+    channels = {name.removeprefix("channel."): arrays.pop(name) for name in [*arrays] if name.startswith("channel.")}
     truth = {name.removeprefix("truth."): value for name, value in arrays.items()}
-    return Case(image=image, lesion=lesion, brain=brain, truth=truth, **header)
+    return Case(image=image, lesion=lesion, brain=brain, truth=truth, channels=channels, **header)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from strokelib.data import midsagittal, skullstrip
+from strokelib.data import midsagittal, real_ctp, skullstrip
 from strokelib.data.aisd import aisd_labels_report, lesion_of, read_pictures
 from strokelib.data.aisd_pictures import NOTE
 from strokelib.data.cases import Case, Volume
@@ -27,15 +27,13 @@ from strokelib.data.preprocess import GridSpec, Prepared, prepare_ncct
 from strokelib.data.sources import AISD_POLICIES, RawCase
 from strokelib.errors import DataError, ParameterError
 
-VERSION = 1
+VERSION = 2
 GRIDS: dict[str, GridSpec] = {
     "prepared": GridSpec(shape=(None, 112, 96), spacing=(5.0, 2.0, 2.0), roll=False),
     "published": PUBLISHED_GRIDS["adn"],
     "native": PUBLISHED_GRIDS["native"],
 }
 READERS = ("first", "any", "all")
-SAME_GRID_MM = 0.01
-PERFUSION_MAPS = ("ct_cbf", "ct_cbv", "ct_mtt", "ct_tmax")
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,8 @@ class Choices:
 
     def key(self) -> str:
         """Names these choices and the versions of what prepares, for a folder of prepared cases."""
-        parts = [self.labels, self.readers, VERSION, skullstrip.VERSION, midsagittal.VERSION]
+        versions = (VERSION, real_ctp.VERSION, skullstrip.VERSION, midsagittal.VERSION)
+        parts = [self.labels, self.readers, *versions]
         return f"{self.grid}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:6]}"
 
 
@@ -75,8 +74,8 @@ def prepare_case(raw: RawCase, cohort: str, choices: Choices) -> Case:
 
     Returns:
         A case with ``embedded`` False. Facts: ``native_spacing_mm``, ``native_shape``, ``native_affine``, ``moved``
-        (the matrix of :func:`native_transform`), ``readers``, ``mask_report``, ``strip``, ``version``. No path, date
-        or name but the case's own.
+        (the matrix of :func:`native_transform`), ``readers``, ``mask_report``, ``strip``, ``version``, and of
+        :func:`strokelib.data.real_ctp.moved_channels`. No path, date or name but the case's own.
 
     Raises:
         DataError: A file cannot be used, the skull strip fails, or image and mask do not belong together.
@@ -85,8 +84,10 @@ def prepare_case(raw: RawCase, cohort: str, choices: Choices) -> Case:
     if ct is None:
         step = "add the non-contrast CT, or leave the case out"
         raise DataError(f"case {raw.id}", found=f"images {sorted(raw.images)}", wanted="a CT", next_step=step)
-    brain = _given_brain(raw, ct)
-    prepared = prepare_ncct(ct, grid=GRIDS[choices.grid], window="adn", brain=brain, align=False)
+    maps = real_ctp.read_maps(raw, ct)
+    brain = _given_brain(raw, ct, maps)
+    grid = (real_ctp.GRIDS if raw.layout == real_ctp.LAYOUT else GRIDS)[choices.grid]
+    prepared = prepare_ncct(ct, grid=grid, window="adn", brain=brain, align=False)
     lesion, report = _lesion(raw, ct, prepared.native_brain, choices)
     if lesion is not None:
         placed = prepared.from_native(lesion)
@@ -94,6 +95,7 @@ def prepare_case(raw: RawCase, cohort: str, choices: Choices) -> Case:
         lesion = placed & prepared.brain
     elif raw.healthy:
         lesion = np.zeros(prepared.hu.array.shape, bool)
+    channels, more = real_ctp.moved_channels(raw, ct, maps, prepared)
     facts = {
         "layout": raw.layout,
         "grid": choices.grid,
@@ -105,7 +107,7 @@ def prepare_case(raw: RawCase, cohort: str, choices: Choices) -> Case:
         "readers": sorted(raw.masks),
         "mask_report": report,
         "version": VERSION,
-    }
+    } | more
     return Case(
         id=raw.id,
         patient=raw.patient,
@@ -115,6 +117,7 @@ def prepare_case(raw: RawCase, cohort: str, choices: Choices) -> Case:
         lesion=lesion,
         brain=prepared.brain,
         facts=json.loads(json.dumps(facts, default=_plain)),
+        channels=channels,
     )
 
 
@@ -144,25 +147,18 @@ def _whole_hu(prepared: Prepared) -> Volume:
     return prepared.hu.with_array(np.rint(prepared.hu.array).clip(-1024, 4095).astype(np.int16))
 
 
-def _given_brain(raw: RawCase, ct: Volume) -> np.ndarray | None:
+def _given_brain(raw: RawCase, ct: Volume, maps: dict[str, np.ndarray]) -> np.ndarray | None:
     """A brain mask that the data set brings along: its own, or where ISLES 2018 has computed perfusion."""
     if raw.brain is not None:
         return _on_grid(open_image(raw.brain), ct, raw.brain.name, f"the CT of {raw.id}").array > 0
-    maps = [raw.images[name] for name in PERFUSION_MAPS if name in raw.images]
-    if raw.layout != "isles2018" or not maps:
+    if not maps:
         return None
-    seen = np.zeros(ct.array.shape, bool)
-    for path in maps:
-        seen |= _on_grid(open_image(path), ct, path.name, f"the CT of {raw.id}").array > 0
+    seen = np.logical_or.reduce([array > 0 for array in maps.values()])
     return np.stack([ndimage.binary_fill_holes(part) for part in seen])
 
 
 def _on_grid(volume: Volume, ct: Volume, name: str, wanted: str) -> Volume:
-    same = volume.array.shape == ct.array.shape and np.abs(volume.affine - ct.affine).max() < SAME_GRID_MM
-    if not same:
-        found = f"a grid of {volume.array.shape}, {np.round(volume.spacing, 3).tolist()} mm"
-        step = "resample it onto the CT by nearest neighbour, or check which image it was drawn on"
-        raise DataError(name, found=found, wanted=f"the grid of {wanted}", next_step=step)
+    real_ctp.on_grid(volume.array.shape, volume.affine, ct, name, wanted)
     return volume
 
 

@@ -49,16 +49,29 @@ def load_parts(
         parts = limits.items()
         how = {"root": settings.runs, "grid": grid, "progress": progress}
         return tuple(cohorts.load(settings.cohort, part, settings.profile, limit=limit, **how) for part, limit in parts)
-    return _own_parts(settings, grid, progress, limits)
+    return own_parts(settings, grid, progress, limits)
 
 
-def _own_parts(settings: Settings, grid: str, progress: bool, limits: dict[str, int | None]) -> tuple[CaseFiles, ...]:
+def own_parts(settings: Settings, grid: str, progress: bool, limits: dict[str, int | None]) -> tuple[CaseFiles, ...]:
+    """The user's scans of several splits, ``hidden`` too (as many as of ``test``), prepared where they are not yet.
+
+    Args:
+        settings: With ``data``.
+        grid: ``prepared``, ``published`` or ``native``.
+        progress: Show a progress bar.
+        limits: Split to at most so many cases, None for all that the profile uses.
+
+    Raises:
+        ParameterError: A folder that holds another data set.
+        DataError: A split has no case.
+    """
     known = sorted_cases(settings.data, settings.cohort)
     wanted: dict[str, list[str]] = {}
     for split, limit in limits.items():
         names = sorted((c.id for c in known if c.split == split), key=lambda n: hashlib.sha256(n.encode()).hexdigest())
         if settings.profile is not Profile.PAPER:
-            names = names[: COUNTS[settings.cohort][settings.profile][SPLITS.index(split)]]
+            used = "test" if split == "hidden" else split
+            names = names[: COUNTS[settings.cohort][settings.profile][SPLITS.index(used)]]
         wanted[split] = names[:limit]
     every = [name for names in wanted.values() for name in names]
     out = default_out(settings.data, settings.cohort)

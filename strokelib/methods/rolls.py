@@ -17,7 +17,8 @@ class Roll:
     """What one look at some cases tells.
 
     Args:
-        fingerprint: Eight hexadecimal digits that change with the cases, their order, their images and references.
+        fingerprint: Eight hexadecimal digits that change with the cases, their order, their images and references,
+            and their channels where they have some.
         cohorts: Keys of their cohorts.
         patients: Their patients.
         test: Names of those that belong to a test set.
@@ -39,6 +40,9 @@ def roll_of(cases: Iterable[Case]) -> Roll:
         lesion = b"" if case.lesion is None else np.packbits(case.lesion).tobytes()
         facts = (case.id, case.cohort, case.split, array.shape, array.dtype.str, zlib.crc32(array), zlib.crc32(lesion))
         digest.update(repr(facts).encode())
+        for name, channel in sorted(case.channels.items()):
+            values = np.ascontiguousarray(channel)
+            digest.update(repr((name, values.shape, values.dtype.str, zlib.crc32(values))).encode())
         who.append((case.cohort, case.patient))
         if case.split == "test":
             test.append(case.id)

@@ -127,7 +127,7 @@ def write_apis(root: Path, count: int = 2, small: bool = True) -> Path:
 
 
 def _isles_arrays(number: int, small: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """A slab: CT, maps that are positive in the brain alone, a series of five frames, a mask; and their affine."""
+    """A slab: CT, maps that are positive in the brain alone, a series of five frames, DWI, mask; and their affine."""
     if small:
         image, lesion = head()
         part = slice(2, 6)
@@ -151,24 +151,41 @@ def _isles_arrays(number: int, small: bool) -> tuple[dict[str, np.ndarray], np.n
 
 
 def write_isles2018(
-    root: Path, *, dwi: bool = True, singleton: bool = False, count: int = 3, small: bool = True
+    root: Path,
+    *,
+    dwi: bool = True,
+    singleton: bool = False,
+    count: int = 3,
+    small: bool = True,
+    step_s: float = 1.0,
+    thicker: float = 1.0,
+    finer: int = 1,
 ) -> Path:
-    """TRAINING/case_1/SMIR.Brain.XX.O.CT.<n>/SMIR.Brain.XX.O.CT.<n>.nii ..., TESTING/case_1 without OT."""
+    """TRAINING/case_1/SMIR.Brain.XX.O.CT.<n>/SMIR.Brain.XX.O.CT.<n>.nii ..., TESTING/case_1 without OT.
+
+    ``step_s`` is what the header of the series says, ``thicker`` a factor on the distance of slices, ``finer`` how many
+    equal pixels one becomes along each side.
+    """
     places = [("TRAINING", f"case_{n + 1}", n) for n in range(count)] + [("TESTING", "case_1", 40)]
     for place, name, number in places:
         kinds, affine = _isles_arrays(number, small)
+        size = np.diag([1 / finer, 1 / finer, thicker, 1.0])
+        size[:2, 3] = (1 / finer - 1) / 2
+        affine = affine @ size
         for n, (kind, array) in enumerate(kinds.items()):
             if (kind == "OT" and place == "TESTING") or (kind == "MR_DWI" and not dwi):
                 continue
             stem = f"SMIR.Brain.XX.O.{kind}.{345561 + 10 * number + n}"
             folder = root / place / name / stem
             folder.mkdir(parents=True)
+            array = array.repeat(finer, axis=-1).repeat(finer, axis=-2)
             stored = array.transpose(3, 2, 1, 0) if kind == "CT_4DPWI" else array.transpose(2, 1, 0)
             if kind == "CT_4DPWI" and singleton:
                 stored = stored[..., None, :]
             saved = nib.Nifti1Image(np.ascontiguousarray(stored), affine)
             saved.set_sform(affine, code=1)
             saved.header.set_xyzt_units("mm", "sec")
+            saved.header["pixdim"][4] = step_s
             nib.save(saved, folder / f"{stem}.nii")
     return root
 

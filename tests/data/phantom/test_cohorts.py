@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from strokelib.data.phantom import cohorts, embedded
+from strokelib.data.phantom.perfusion_slab import head_name
 from strokelib.errors import ParameterError
 from strokelib.settings import Profile
 
@@ -109,9 +110,17 @@ def test_several_splits_are_rendered_in_one_go_and_are_those_of_load(tmp_path, r
     assert parts[1].ids == cohorts.load("aisd", "test", "smoke", root=tmp_path).ids
 
 
+def demo_heads(cohort):
+    return {head_name(name) for part in cohorts.SPLITS for name in cohorts.case_ids(cohort, part, "demo")}
+
+
 def test_the_demo_uses_at_most_400_heads_of_all_cohorts_together():
-    used = sum(sum(counts[Profile.DEMO]) for counts in cohorts.COUNTS.values())
-    assert used <= 400
+    assert sum(len(demo_heads(cohort)) for cohort in cohorts.COUNTS) <= 400
+
+
+def test_the_demo_uses_the_published_split_of_isles_which_is_94_scans_of_63_heads():
+    assert cohorts.COUNTS["isles2018"][Profile.DEMO] == (65, 6, 23)
+    assert len(demo_heads("isles2018")) == 63
 
 
 def test_every_cohort_has_enough_cases_for_its_profiles():
