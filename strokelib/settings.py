@@ -48,6 +48,13 @@ class Settings:
             return self
         return replace(self, cohort=_checked("cohort", cohort, COHORTS, "give one of these"), data=None)
 
+    def embedded_unless(self, cohort: str) -> str:
+        """The embedded cohort that a notebook about one cohort stands on, as :func:`strokelib.repro.start` takes it.
+
+        Empty where the run is about that cohort anyway; then its own scans are used, where there are any.
+        """
+        return "" if cohort == self.cohort else _checked("cohort", cohort, COHORTS, "give one of these")
+
     @property
     def source(self) -> str:
         """Where the cases come from, in words: a result says so wherever it is printed."""

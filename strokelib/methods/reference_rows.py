@@ -33,8 +33,10 @@ TITLES = {
     "lesion_frequency": "Lesion-frequency map of the training set",
     "mirror_difference": "Mirror difference, thresholded",
     "hu_threshold": "HU threshold",
+    "cbf_threshold": "CBF threshold",
+    "tmax_threshold": "Tmax threshold",
 }
-REFERENCES = tuple(TITLES)
+REFERENCES = ("lesion_frequency", "mirror_difference", "hu_threshold")
 MAP_SHAPE = (24, 56, 48)
 SMOOTH_MM = 6.0
 FLUID_HU = 15.0
@@ -188,13 +190,16 @@ def best_threshold(scores: Mapping[str, np.ndarray], cases: Sequence[Case]) -> f
     return float(candidates[total.argmax()])
 
 
-def fit_references(train_cases: Sequence[Case], val_cases: Sequence[Case]) -> dict[str, Reference]:
-    """The three reference rows with their thresholds.
+def fit_references(
+    train_cases: Sequence[Case], val_cases: Sequence[Case], further: Mapping[str, tuple[Scores, str]] | None = None
+) -> dict[str, Reference]:
+    """The three reference rows with their thresholds, and further ones of the same kind.
 
     Args:
         train_cases: Prepared training cases; the frequency map is theirs.
         val_cases: Prepared validation cases; the thresholds are chosen on them and on further training cases, evenly
             spread, until there are 40.
+        further: Key to (scores, unit) of rows beside the three.
 
     Returns:
         Key to reference row.
@@ -226,6 +231,7 @@ def fit_references(train_cases: Sequence[Case], val_cases: Sequence[Case]) -> di
         "lesion_frequency": (lambda case: frequency_scores(case, frequency), "share of training cases"),
         "mirror_difference": (mirror_scores, "HU"),
         "hu_threshold": (dark_scores, "minus HU"),
+        **(further or {}),
     }
     references = {}
     for key, (scores, unit) in kinds.items():
@@ -235,24 +241,33 @@ def fit_references(train_cases: Sequence[Case], val_cases: Sequence[Case]) -> di
 
 
 def reference_metrics(
-    train_cases: Sequence[Case], val_cases: Sequence[Case], cases: Sequence[Case], *, out: Path
+    train_cases: Sequence[Case],
+    val_cases: Sequence[Case],
+    cases: Sequence[Case],
+    *,
+    out: Path,
+    further: Mapping[str, tuple[Scores, str]] | None = None,
+    further_version: int = 0,
 ) -> pd.DataFrame:
-    """Scores of the three reference rows, computed once and kept.
+    """Scores of the reference rows, computed once and kept.
 
     Args:
         train_cases: As in :func:`fit_references`.
         val_cases: As in :func:`fit_references`.
         cases: The cases to score.
         out: Folder in which the rows' own folder is made.
+        further: As in :func:`fit_references`.
+        further_version: Raised where the scores of the further rows change.
 
     Returns:
         Columns method, case, metric, value, unit, as :func:`strokelib.methods.score` makes them.
     """
     rolls = [roll_of(part).fingerprint for part in (train_cases, val_cases, cases)]
-    key = hashlib.sha256(json.dumps([*rolls, VERSION, midsagittal.VERSION]).encode()).hexdigest()[:8]
+    beside = [*further, further_version] if further else []
+    key = hashlib.sha256(json.dumps([*rolls, VERSION, midsagittal.VERSION, *beside]).encode()).hexdigest()[:8]
 
     def run(folder: Path) -> None:
-        references = fit_references(train_cases, val_cases)
+        references = fit_references(train_cases, val_cases, further)
         for name, reference in references.items():
             score(name, reference.predict(cases), cases, out=folder)
         facts = {name: {"threshold": r.threshold, "unit": r.unit} for name, r in references.items()}

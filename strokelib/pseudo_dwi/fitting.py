@@ -1,0 +1,73 @@
+"""The paper's optimiser and schedule, for all of its trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from strokelib import train
+from strokelib.data.loading import SliceSampler
+from strokelib.pseudo_dwi.recipe import TrainingRecipe
+from strokelib.pseudo_dwi.slices import NamedSlices
+from strokelib.train.updates import Step
+
+VERSION = 1
+
+
+def spread(found: NamedSlices, count: int) -> NamedSlices:
+    """At most ``count`` slices, evenly spread over all."""
+    chosen = np.unique(np.linspace(0, len(found.slices) - 1, min(count, len(found.slices))).round().astype(int))
+    return replace(found, slices=found.slices[chosen])
+
+
+def fit_slices(
+    model: nn.Module,
+    batches: SliceSampler,
+    step: Step,
+    validate: Callable[[nn.Module], dict[str, float]],
+    best: str,
+    recipe: TrainingRecipe,
+    *,
+    seed: int,
+    out: Path,
+) -> train.History:
+    """RMSprop with one drop of the learning rate, and the weights of the best validation.
+
+    Source: Sec. 4.1, Wang et al. 2020.
+    Deviation: the paper counts epochs, this counts steps; what it validates on is not stated, and ``best`` says it.
+
+    Args:
+        model: In training mode; frozen parts stay frozen.
+        batches: Stream of batches.
+        step: As :func:`strokelib.train.fit` takes it.
+        validate: As above.
+        best: Name of the validation scalar whose best weights are kept.
+        recipe: Hyper-parameters.
+        seed: Of the global generators.
+        out: Folder of the run.
+    """
+    every = max(1, recipe.steps // recipe.validations)
+    moving = [p for p in model.parameters() if p.requires_grad]
+    return train.fit(
+        model,
+        batches,
+        step,
+        steps=recipe.steps,
+        optimizer=torch.optim.RMSprop(moving, recipe.lr, alpha=recipe.smoothing),
+        schedule=train.step_decay((round(recipe.steps * recipe.drop_after),), recipe.drop),
+        validate=validate,
+        validate_every=every,
+        best=best,
+        checkpoint_every=every,
+        log_every=max(1, recipe.steps // 500),
+        clip_norm=recipe.clip_norm,
+        ema_decay=recipe.ema_decay,
+        recipe_key=recipe.key(),
+        out=out,
+        seed=seed,
+    )
