@@ -19,7 +19,7 @@ from strokelib.methods.training import Trained, predict, train_method
 from strokelib.metrics import image_scores
 from strokelib.pseudo_dwi import chain, segmentation, synthesis
 from strokelib.pseudo_dwi.losses import SEGMENTATION_LOSSES, SYNTHESIS_LOSSES
-from strokelib.pseudo_dwi.recipe import ChainRecipe, SegmentationRecipe, SynthesisRecipe
+from strokelib.pseudo_dwi.recipe import ChainRecipe, InputRecipe, SegmentationRecipe, SynthesisRecipe
 from strokelib.pseudo_dwi.sampling import network_inputs
 from strokelib.recipe import Recipe
 from strokelib.settings import Profile, Settings
@@ -234,7 +234,8 @@ def load_study(settings: Settings, *, progress: bool = False, **changes: Any) ->
     """
     grid = "published" if settings.profile is Profile.PAPER else "prepared"
     scans = load_ctp_parts(settings, grid=grid, progress=progress, train=None, val=None, test=None)
-    parts = tuple([network_inputs(case) for case in part] for part in scans)
+    how = dataclasses.asdict(InputRecipe.at(settings.profile))
+    parts = tuple([network_inputs(case, **how) for case in part] for part in scans)
     return Study(scans, parts, settings.profile, settings.seed, settings.runs / "models", changes)
 
 

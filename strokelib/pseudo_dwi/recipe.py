@@ -14,10 +14,21 @@ ROW = "the row of the table"
 
 
 @dataclass(frozen=True)
+class InputRecipe(Recipe):
+    """How a scan becomes the networks' inputs: what :func:`strokelib.pseudo_dwi.sampling.network_inputs` takes."""
+
+    k: int = stated(5, source="Wang et al. 2020, Sec. 3.1")
+    frames: int = stated(6, source=SEC)
+    tmax: str = stated("robust", source="assumed: scaling of maps and frames is not stated")
+    smooth: bool = stated(False, source=SILENT)
+    dwi_top: float = stated(99.0, demo=99.9, source=f"{SEC}; 99 cuts small lesions to the brightness of tissue")
+
+
+@dataclass(frozen=True)
 class TrainingRecipe(Recipe):
     """What every training of the paper shares."""
 
-    width: int = stated(64, demo=8, smoke=4, source=NARROW)
+    width: int = stated(64, demo=12, smoke=4, source=NARROW)
     depth: int = stated(5, smoke=4, source="Wang et al. 2020, Table 3: 31.04 M parameters")
     crop: tuple[int, int] | None = stated(None, demo=(96, 80), source="whole slices; here a window about the brain")
     patch: tuple[int, int] | None = stated(None, demo=(48, 48), source="whole slices; here parts of them to train on")

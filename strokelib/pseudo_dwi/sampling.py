@@ -11,11 +11,11 @@ import numpy as np
 from strokelib.data.cases import Case
 from strokelib.errors import DataError, ParameterError
 from strokelib.pseudo_dwi.losses import lesion_weight_map
+from strokelib.pseudo_dwi.scaling import DWI_TOP, scaled, scaled_dwi, scaled_tmax
 
 VERSION = 1
 K, FRAMES, SHORTEST = 5, 6, 5
 MAPS = ("cbf", "cbv", "mtt_s", "tmax_s")
-ROBUST, DWI_TOP, TMAX_TOP_S = (1.0, 99.0), 99.0, 20.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -154,64 +154,15 @@ def sampled_frames(window: BolusWindow, count: int = FRAMES) -> np.ndarray:
     return np.rint(np.linspace(window.start, window.end, count)).astype(np.int64)
 
 
-def scaled(values: np.ndarray, mask: np.ndarray, percentiles: tuple[float, float] = ROBUST) -> np.ndarray:
-    """Values brought to [0, 1] by two of their percentiles in a mask, clipped; 0 outside.
-
-    Args:
-        values: (..., D, H, W); all leading axes share one scale.
-        mask: (D, H, W) bool.
-        percentiles: Become 0 and 1.
-
-    Returns:
-        The shape of ``values``, float32. Zero where the percentiles are equal, as in a constant map or empty mask.
-
-    Raises:
-        DataError: Mask and values do not fit, or a value in the mask is not finite.
-        ParameterError: Not 0 <= lower < upper <= 100.
-    """
-    if not 0 <= percentiles[0] < percentiles[1] <= 100:
-        wanted = "0 <= lower < upper <= 100"
-        raise ParameterError("percentiles", found=percentiles, wanted=wanted, next_step="take 1 and 99")
-    inside = _inside(values, mask)
-    low, high = np.percentile(inside, percentiles) if inside.size else (0.0, 0.0)
-    return _between(values, mask, inside, low, high)
-
-
-def scaled_tmax(values: np.ndarray, mask: np.ndarray, top_s: float = TMAX_TOP_S) -> np.ndarray:
-    """Tmax over a fixed top, clipped to [0, 1], so that a value means the same in each scan; 0 outside the mask.
-
-    Args:
-        values: (..., D, H, W) in s.
-        mask: (D, H, W) bool.
-        top_s: Becomes 1.
-
-    Returns:
-        The shape of ``values``, float32.
-
-    Raises:
-        DataError, ParameterError: As :func:`scaled`; ``top_s`` is not positive.
-    """
-    if not top_s > 0:
-        raise ParameterError("top_s", found=top_s, wanted="above 0", next_step="take 20")
-    return _between(values, mask, _inside(values, mask), 0.0, top_s)
-
-
-def scaled_dwi(dwi: np.ndarray) -> np.ndarray:
-    """DWI brought to [0, 1] by its minimum and its 99th percentile over the whole volume, clipped.
-
-    Source: Sec. 4.1, Wang et al. 2020.
-    Deviation: the paper does not say what becomes of the brightest hundredth, which exceeds 1; clipped here.
-
-    Args:
-        dwi: (D, H, W), any unit.
-
-    Returns:
-        (D, H, W) float32; zero where minimum and percentile are equal. A value that is not finite is a DataError.
-    """
-    return scaled(dwi, np.ones(np.shape(dwi), bool), (0.0, DWI_TOP))
-
-
-def network_inputs(case: Case, *, k: int = K, frames: int = FRAMES, tmax: str = "robust", smooth: bool = False) -> Case:
+def network_inputs(
+    case: Case,
+    *,
+    k: int = K,
+    frames: int = FRAMES,
+    tmax: str = "robust",
+    smooth: bool = False,
+    dwi_top: float = DWI_TOP,
+) -> Case:
     """A perfusion scan with the channels that the networks of Wang et al. 2020 take, in place of its own.
 
     Args:
@@ -221,6 +172,7 @@ def network_inputs(case: Case, *, k: int = K, frames: int = FRAMES, tmax: str = 
         frames: Frames taken of the bolus.
         tmax: ``robust``, Tmax scaled as the other maps, or ``fixed``, by 20 s.
         smooth: See :func:`slope`.
+        dwi_top: See :func:`scaled_dwi`.
 
     Returns:
         The case with float32 channels: ``maps`` (4, D, H, W) in the order above, each in [0, 1] by its percentiles;
@@ -249,7 +201,7 @@ def network_inputs(case: Case, *, k: int = K, frames: int = FRAMES, tmax: str = 
     if case.lesion is not None:
         channels["weight"] = lesion_weight_map(np.asarray(case.lesion, bool) & brain)[None]
     if "dwi" in given:
-        channels["dwi"] = scaled_dwi(given["dwi"])[None]
+        channels["dwi"] = scaled_dwi(given["dwi"], dwi_top)[None]
     return dataclasses.replace(case, channels=channels, facts=facts)
 
 
@@ -276,23 +228,3 @@ def _series(series: np.ndarray) -> np.ndarray:
     if series.ndim != 4 or not len(series):
         raise DataError("series", found=series.shape, wanted="(T, D, H, W)", next_step="put the frames first")
     return series
-
-
-def _inside(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The values in the mask, (..., N) float64."""
-    values, mask = np.asarray(values), np.asarray(mask, bool)
-    if values.ndim < mask.ndim or values.shape[values.ndim - mask.ndim :] != mask.shape:
-        found, wanted = f"values {values.shape}, mask {mask.shape}", "values that end in the mask's shape"
-        raise DataError("mask", found=found, wanted=wanted, next_step="bring both onto one grid")
-    inside = values[..., mask].astype(np.float64)
-    if not np.isfinite(inside).all():
-        step = "mask such voxels out, or fill them"
-        raise DataError("values", found="a value that is not finite", wanted="finite numbers", next_step=step)
-    return inside
-
-
-def _between(values: np.ndarray, mask: np.ndarray, inside: np.ndarray, low: float, high: float) -> np.ndarray:
-    out = np.zeros(np.shape(values), np.float32)
-    if high > low:
-        out[..., np.asarray(mask, bool)] = np.clip((inside - low) / (high - low), 0, 1)
-    return out
