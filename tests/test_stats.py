@@ -194,6 +194,17 @@ def test_the_signed_rank_p_is_that_of_all_sign_choices(difference, mode):
     assert found.p == pytest.approx(signed_rank_by_enumeration(difference), abs=1e-9)
 
 
+@pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
+@pytest.mark.parametrize("zero_method", ["wilcox", "pratt", "zsplit"])
+def test_with_ties_and_zeros_all_sign_choices_are_counted_as_scipy_draws_them(zero_method, alternative):
+    a, b = np.random.default_rng(5).integers(0, 5, (2, 12)) / 4
+    found = stats.wilcoxon_signed_rank(a, b, zero_method=zero_method, alternative=alternative)
+    every = scipy_stats.PermutationMethod(n_resamples=2**12)
+    expected = scipy_stats.wilcoxon(a - b, zero_method=zero_method, alternative=alternative, method=every)
+    assert (found.mode, found.n_zero > 0) == ("permutation", True)
+    assert (found.p, found.statistic) == (pytest.approx(expected.pvalue), pytest.approx(expected.statistic))
+
+
 @pytest.mark.parametrize("zero_method", ["wilcox", "pratt", "zsplit"])
 def test_the_signed_rank_test_equals_scipys_in_each_zero_method(zero_method):
     rng = np.random.default_rng(2)

@@ -18,15 +18,19 @@ from strokelib.methods.scoring import COLUMNS, score, status, versus_references,
 from strokelib.methods.training import Trained, predict, train_method
 from strokelib.metrics import image_scores
 from strokelib.pseudo_dwi import chain, segmentation, synthesis
+from strokelib.pseudo_dwi.block_diagrams import PipelineExample
+from strokelib.pseudo_dwi.examples import SliceExample
 from strokelib.pseudo_dwi.losses import SEGMENTATION_LOSSES, SYNTHESIS_LOSSES
-from strokelib.pseudo_dwi.recipe import ChainRecipe, InputRecipe, SegmentationRecipe, SynthesisRecipe
+from strokelib.pseudo_dwi.recipe import ChainRecipe, InputRecipe, JudgeRecipe, SegmentationRecipe, SynthesisRecipe
 from strokelib.pseudo_dwi.sampling import network_inputs
+from strokelib.pseudo_dwi.slices import channel
 from strokelib.recipe import Recipe
 from strokelib.settings import Profile, Settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SHOWN_ABOVE_ML = 10.0
 PAPER = "Wang et al. 2020"
 _MODULES = (
     *(f"strokelib.nn.{name}" for name in ("unet", "normalisation", "excitation")),
@@ -54,6 +58,7 @@ SEGMENTATION = Method(
     predict=segmentation.segment,
     modules=(*_MODULES, "strokelib.pseudo_dwi.segmentation", *_COMPARED),
 )
+JUDGE = dataclasses.replace(SEGMENTATION, key="pseudo_dwi_judge", title="U-Net on what was drawn", recipe=JudgeRecipe)
 CHAIN = Method(
     key="pseudo_dwi",
     title="pseudo-DWI and SLNet, end to end",
@@ -175,7 +180,7 @@ class Study:
         generator = self.train(SYNTHESIS, **changes)
         images = predict(generator, [case for part in self.parts for case in part])
         parts = [with_channel(part, "pseudo_dwi", images) for part in self.parts]
-        segmenter = self.train(SEGMENTATION, parts, inputs=("pseudo_dwi",), network="UNet", loss="L_CE")
+        segmenter = self.train(JUDGE, parts)
         return self.outcome(row, (generator, segmenter), parts[2], images)
 
     def segmented(self, row: str, **changes: Any) -> Outcome:
@@ -205,7 +210,7 @@ class Study:
     def table2(self) -> dict[str, Outcome]:
         """Four inputs of the generator, and real DWI."""
         rows = {row: self.generated(row, loss=PROPOSED_LOSS, **changes) for row, changes in GENERATED_FROM.items()}
-        return rows | {REAL: self.segmented(REAL, inputs=("dwi",), network="UNet", loss="L_CE")}
+        return rows | {REAL: self.outcome(REAL, (self.train(JUDGE, inputs=("dwi",)),))}
 
     def table3(self) -> dict[str, Outcome]:
         """Seven networks on the perfusion maps."""
@@ -254,9 +259,37 @@ def quality(row: str, images: Mapping[str, np.ndarray], cases: Sequence[Case]) -
     names = {"ssim": "1", "psnr_db": "dB", "local_ssim": "1", "local_psnr_db": "dB"}
     rows = []
     for case in cases:
-        found = image_scores(np.asarray(images[case.id], np.float32), case.channels["dwi"][0], case.lesion)
+        found = image_scores(np.asarray(images[case.id], np.float32), channel(case, "dwi")[0], case.lesion)
         rows += [(row, case.id, name, getattr(found, name), unit) for name, unit in names.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def middle_case(outcome: Outcome, *, large: bool = True) -> str:
+    """The test scan with the median Dice among those with more than 10 mL of lesion, or among the others.
+
+    Among all scans where there is none of that size.
+    """
+    wide = outcome.scores.pivot(index="case", columns="metric", values="value")
+    part = wide[(wide["truth_volume_ml"] > SHOWN_ABOVE_ML) == large]
+    ranked = (part if len(part) else wide)["dice"].sort_values()
+    return str(ranked.index[len(ranked) // 2])
+
+
+def slice_of(study: Study, outcomes: Mapping[str, Outcome], row: str, *, large: bool = True) -> SliceExample:
+    """What all rows of a table made of one test slice: of the scan that :func:`middle_case` takes by one row."""
+    name = middle_case(outcomes[row], large=large)
+    case = next(case for case in study.parts[2] if case.id == name)
+    probability = {row: outcome.probability[name].astype(np.float32) for row, outcome in outcomes.items()}
+    images = {row: outcome.image[name] for row, outcome in outcomes.items() if outcome.image}
+    return SliceExample.of(case, probability, images, f"{case.lesion_ml:.0f} mL")
+
+
+def pipeline_example(study: Study, outcome: Outcome) -> PipelineExample:
+    """What a trained chain makes of the test scan that :func:`middle_case` takes."""
+    case = next(case for case in study.parts[2] if case.id == middle_case(outcome))
+    one = outcome.trained[-1]
+    made = chain.run_chain(one.model, one.recipe, case)
+    return PipelineExample.of(case, made.image, made.probability, made.high_level)
 
 
 def scores_of(outcomes: Mapping[str, Outcome]) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -125,11 +126,25 @@ def fit(
     return fit_slices(model, sampler(shown, recipe, seed), step, validate, DICE, recipe, seed=seed, out=out)
 
 
-def run_chain(model: ChainInTraining, recipe: ChainRecipe, case: Case) -> tuple[np.ndarray, np.ndarray]:
-    """Foreground probability (0 outside the brain) and pseudo-DWI of a case, both (D, H, W) in [0, 1]."""
+class ChainImages(NamedTuple):
+    """What the chain makes of a case.
+
+    Args:
+        probability: Of lesion, (D, H, W); 0 outside the brain.
+        image: Pseudo-DWI (D, H, W); 0 outside the window about the brain.
+        high_level: The extractor's output, as ``image``; 0 without an extractor.
+    """
+
+    probability: np.ndarray
+    image: np.ndarray
+    high_level: np.ndarray
+
+
+def run_chain(model: ChainInTraining, recipe: ChainRecipe, case: Case) -> ChainImages:
+    """All that the chain makes of a case, slice by slice, in [0, 1]."""
     channels, device = whole_slices(case, model.needs), model_device(model)
     rows, columns = in_window(case, recipe)
-    probability, image = np.zeros((2, *case.image.array.shape), np.float32)
+    probability, image, high_level = np.zeros((3, *case.image.array.shape), np.float32)
     with evaluating(model), torch.inference_mode(), autocast("auto", device):
         for start in range(0, len(image), recipe.batch):
             z = slice(start, start + recipe.batch)
@@ -137,9 +152,12 @@ def run_chain(model: ChainInTraining, recipe: ChainRecipe, case: Case) -> tuple[
             found = model(part)
             image[z, rows, columns] = found.image[:, 0].float().cpu().numpy()
             probability[z, rows, columns] = foreground(found.logits).cpu().numpy()
-    return probability if case.brain is None else np.where(case.brain, probability, np.float32(0)), image
+            if found.high_level is not None:
+                high_level[z, rows, columns] = found.high_level[:, 0].float().cpu().numpy()
+    inside = True if case.brain is None else case.brain
+    return ChainImages(np.where(inside, probability, np.float32(0)), image, high_level)
 
 
 def segment(model: ChainInTraining, recipe: ChainRecipe, case: Case) -> np.ndarray:
     """Foreground probability (D, H, W) of a case; 0 outside the brain."""
-    return run_chain(model, recipe, case)[0]
+    return run_chain(model, recipe, case).probability

@@ -15,6 +15,7 @@ from strokelib.data.cases import Case
 from strokelib.data.loading import Batch
 from strokelib.errors import ParameterError
 from strokelib.infer import evaluating, model_device
+from strokelib.metrics import local_box
 from strokelib.nn.precision import autocast, channels_last
 from strokelib.pseudo_dwi.discriminator import MultiScaleDiscriminator
 from strokelib.pseudo_dwi.fitting import fit_slices, spread
@@ -131,22 +132,36 @@ def step_loss(
     return {"loss": total, **{name: value.detach() for name, value in parts.items()}}
 
 
-def explained(model: Synthesiser, held_out: NamedSlices, batch: int) -> float:
-    """Share of the DWI's variance over all voxels that the pseudo-DWI explains.
+def around_lesions(found: NamedSlices) -> Tensor:
+    """(N, 1, H, W) bool: the box of each slice's lesion with its margin, where local PSNR is measured.
 
-    1 is perfect, below 0 is worse than the mean. It rises with the PSNR, and in units that a rule for a flat curve can
-    use.
+    Nothing of a slice without lesion; everything where no slice has one.
+    """
+    inside = torch.zeros((len(found.slices), 1, *found.slices.lesions.shape[1:]), dtype=torch.bool)
+    for place, lesion in zip(inside, found.slices.lesions.numpy() > 0, strict=True):
+        box = local_box(lesion)
+        if box is not None:
+            place[(0, *box)] = True
+    return inside if inside.any() else torch.ones_like(inside)
+
+
+def explained(model: Synthesiser, held_out: NamedSlices, inside: Tensor, batch: int) -> float:
+    """Share of the DWI's variance around the lesions that the pseudo-DWI explains.
+
+    1 is perfect, below 0 is worse than the mean. It rises with the local PSNR, and in units that a rule for a flat
+    curve can use. Over whole slices the best weights would be those that draw the skull's edge best.
     """
     device = model_device(model)
     error = torch.zeros((), dtype=torch.float64)
     target = held_out.slices.images[:, held_out.places["dwi"]]
     with evaluating(model), torch.inference_mode(), autocast("auto", device):
         for start in range(0, len(target), batch):
-            images = channels_last(held_out.slices.images[start : start + batch].to(device))
+            part = slice(start, start + batch)
+            images = channels_last(held_out.slices.images[part].to(device))
             image = model(held_out.take(images, model.needs))[0].float().cpu()
-            error = error + (image - target[start : start + batch]).double().square().sum()
-    total = (target - target.mean()).double().square().sum()
-    return float(1 - error / total)
+            error = error + (image - target[part])[inside[part]].double().square().sum()
+    values = target[inside].double()
+    return float(1 - error / (values - values.mean()).square().sum())
 
 
 def build(recipe: SynthesisRecipe) -> Synthesiser:
@@ -176,13 +191,14 @@ def fit(
     names = (*model.needs, "dwi")
     shown = named_slices(train_cases, names, recipe)
     held_out = spread(named_slices(val_cases, names, recipe), recipe.val_slices)
+    inside = around_lesions(held_out)
 
     def step(network: nn.Module, batch: Batch, index: int) -> dict[str, Tensor]:
         found = shown.take(batch.images, (*names, WEIGHT))
         return step_loss(network, recipe, found, found["dwi"], found[WEIGHT])
 
     def validate(network: nn.Module) -> dict[str, float]:
-        return {EXPLAINED: explained(network, held_out, recipe.batch)}
+        return {EXPLAINED: explained(network, held_out, inside, recipe.batch)}
 
     return fit_slices(model, sampler(shown, recipe, seed), step, validate, EXPLAINED, recipe, seed=seed, out=out)
 

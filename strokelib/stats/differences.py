@@ -98,8 +98,6 @@ def wilcoxon_signed_rank(
     decimals: int = 9,
     mode: Mode = "auto",
     alternative: Alternative = "two-sided",
-    n_resamples: int = 9999,
-    seed: int = 0,
 ) -> SignedRank:
     """Wilcoxon signed-rank test of ``a - b`` over patients.
 
@@ -111,11 +109,9 @@ def wilcoxon_signed_rank(
         zero_method: ``wilcox`` leaves zero differences out, ``pratt`` ranks them and then leaves them out, ``zsplit``
             gives half of their ranks to each sign.
         decimals: Decimals of the differences.
-        mode: ``auto`` is exact for up to 50 differences without ties and zeros, by permutation of the signs for up to
-            50 with them, and asymptotic above.
+        mode: ``auto`` is exact for up to 50 differences without ties and zeros, by ``permutation`` of the signs (all of
+            them, counted rank by rank) for up to 50 with them, and asymptotic above.
         alternative: ``two-sided``, ``greater`` (a above b) or ``less``.
-        n_resamples: Permutations; all of them where there are no more than that.
-        seed: Seed of the permutations.
 
     Returns:
         p with the effect sizes beside it. Where every difference is 0, p is 1 and the effects are 0.
@@ -124,7 +120,7 @@ def wilcoxon_signed_rank(
         DataError: The columns do not match, or no patient has both values.
         ParameterError: A word is not known, or ``exact`` is asked for with ties or zeros.
     """
-    from scipy.stats import PermutationMethod, rankdata, wilcoxon
+    from scipy.stats import rankdata, wilcoxon
 
     for thing, found, wanted in (
         ("zero_method", zero_method, ("wilcox", "pratt", "zsplit")),
@@ -140,12 +136,12 @@ def wilcoxon_signed_rank(
     p, statistic, rank_biserial, done = 1.0, 0.0, 0.0, "none"
     if n_zero < len(difference):
         done = _mode(used, mode)
-        how = PermutationMethod(n_resamples=n_resamples, batch=500, rng=np.random.default_rng(seed))
-        result = wilcoxon(
-            used, zero_method=zero_method, alternative=alternative, method=how if done == "permutation" else done
-        )
-        p, statistic = float(result.pvalue), float(result.statistic)
         ranks = rankdata(np.abs(used))
+        method = "asymptotic" if done == "permutation" else done
+        result = wilcoxon(used, zero_method=zero_method, alternative=alternative, method=method)
+        p, statistic = float(result.pvalue), float(result.statistic)
+        if done == "permutation":
+            p = _over_all_signs(ranks[used != 0], used[used != 0] > 0, alternative)
         whole = ranks.sum() if zero_method == "zsplit" else ranks[used != 0].sum()
         rank_biserial = float((ranks * np.sign(used)).sum() / whole)
     return SignedRank(
@@ -236,6 +232,22 @@ def _mode(used: np.ndarray, mode: Mode) -> str:
     if len(used) > EXACT_UP_TO:
         return "asymptotic"
     return "exact" if plain else "permutation"
+
+
+def _over_all_signs(ranks: np.ndarray, positive: np.ndarray, alternative: Alternative) -> float:
+    """Share of all choices of signs whose positive rank sum is at least as extreme as the observed one.
+
+    Twice a rank is a whole number, also with ties: the distribution of the sum is built up rank by rank.
+    """
+    doubled = np.rint(2 * ranks).astype(int)
+    share = np.zeros(doubled.sum() + 1)
+    share[0] = 1.0
+    for rank in doubled:
+        share[rank:], share[:rank] = (share[rank:] + share[: len(share) - rank]) / 2, share[:rank] / 2
+    observed = int(doubled[positive].sum())
+    above, below = float(share[observed:].sum()), float(share[: observed + 1].sum())
+    p = {"greater": above, "less": below, "two-sided": 2 * min(above, below)}[alternative]
+    return min(1.0, p)
 
 
 def _hodges_lehmann(difference: np.ndarray) -> float:
