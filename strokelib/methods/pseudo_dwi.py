@@ -18,8 +18,6 @@ from strokelib.methods.scoring import COLUMNS, score, status, versus_references,
 from strokelib.methods.training import Trained, predict, train_method
 from strokelib.metrics import image_scores
 from strokelib.pseudo_dwi import chain, segmentation, synthesis
-from strokelib.pseudo_dwi.block_diagrams import PipelineExample
-from strokelib.pseudo_dwi.examples import SliceExample
 from strokelib.pseudo_dwi.losses import SEGMENTATION_LOSSES, SYNTHESIS_LOSSES
 from strokelib.pseudo_dwi.recipe import ChainRecipe, InputRecipe, JudgeRecipe, SegmentationRecipe, SynthesisRecipe
 from strokelib.pseudo_dwi.sampling import network_inputs
@@ -30,7 +28,6 @@ from strokelib.settings import Profile, Settings
 if TYPE_CHECKING:
     import pandas as pd
 
-SHOWN_ABOVE_ML = 10.0
 PAPER = "Wang et al. 2020"
 _MODULES = (
     *(f"strokelib.nn.{name}" for name in ("unet", "normalisation", "excitation")),
@@ -264,32 +261,9 @@ def quality(row: str, images: Mapping[str, np.ndarray], cases: Sequence[Case]) -
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def middle_case(outcome: Outcome, *, large: bool = True) -> str:
-    """The test scan with the median Dice among those with more than 10 mL of lesion, or among the others.
-
-    Among all scans where there is none of that size.
-    """
-    wide = outcome.scores.pivot(index="case", columns="metric", values="value")
-    part = wide[(wide["truth_volume_ml"] > SHOWN_ABOVE_ML) == large]
-    ranked = (part if len(part) else wide)["dice"].sort_values()
-    return str(ranked.index[len(ranked) // 2])
-
-
-def slice_of(study: Study, outcomes: Mapping[str, Outcome], row: str, *, large: bool = True) -> SliceExample:
-    """What all rows of a table made of one test slice: of the scan that :func:`middle_case` takes by one row."""
-    name = middle_case(outcomes[row], large=large)
-    case = next(case for case in study.parts[2] if case.id == name)
-    probability = {row: outcome.probability[name].astype(np.float32) for row, outcome in outcomes.items()}
-    images = {row: outcome.image[name] for row, outcome in outcomes.items() if outcome.image}
-    return SliceExample.of(case, probability, images, f"{case.lesion_ml:.0f} mL")
-
-
-def pipeline_example(study: Study, outcome: Outcome) -> PipelineExample:
-    """What a trained chain makes of the test scan that :func:`middle_case` takes."""
-    case = next(case for case in study.parts[2] if case.id == middle_case(outcome))
-    one = outcome.trained[-1]
-    made = chain.run_chain(one.model, one.recipe, case)
-    return PipelineExample.of(case, made.image, made.probability, made.high_level)
+def folders_of(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
+    """Row and place in its trainings -> name of the training's folder: what a figure was made from."""
+    return {f"{row}-{k}": one.folder.name for row, out in outcomes.items() for k, one in enumerate(out.trained)}
 
 
 def scores_of(outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
