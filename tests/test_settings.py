@@ -60,3 +60,10 @@ def test_a_cohort_beside_the_users_own_scans_is_an_embedded_one(tmp_path):
 
 def test_the_description_holds_no_path(tmp_path):
     assert str(tmp_path) not in settings.resolve(data=tmp_path).describe()
+
+
+def test_a_notebook_about_one_cohort_stands_on_its_embedded_one_unless_the_run_is_about_it():
+    assert settings.resolve("smoke", "aisd").embedded_unless("isles2018") == "isles2018"
+    assert settings.resolve("smoke", "isles2018").embedded_unless("isles2018") == ""
+    with pytest.raises(ParameterError, match="give one of these"):
+        settings.resolve("smoke", "aisd").embedded_unless("nowhere")

@@ -21,7 +21,7 @@ def middle_case(outcome: Outcome, *, large: bool = True) -> str:
     """
     wide = outcome.scores.pivot(index="case", columns="metric", values="value")
     part = wide[(wide["truth_volume_ml"] > SHOWN_ABOVE_ML) == large]
-    ranked = (part if len(part) else wide)["dice"].sort_values()
+    ranked = (part if len(part) else wide)["dice"].dropna().sort_values()
     return str(ranked.index[len(ranked) // 2])
 
 

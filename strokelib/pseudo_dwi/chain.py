@@ -132,19 +132,19 @@ class ChainImages(NamedTuple):
     Args:
         probability: Of lesion, (D, H, W); 0 outside the brain.
         image: Pseudo-DWI (D, H, W); 0 outside the window about the brain.
-        high_level: The extractor's output, as ``image``; 0 without an extractor.
+        high_level: The extractor's output, as ``image``; None without an extractor.
     """
 
     probability: np.ndarray
     image: np.ndarray
-    high_level: np.ndarray
+    high_level: np.ndarray | None
 
 
 def run_chain(model: ChainInTraining, recipe: ChainRecipe, case: Case) -> ChainImages:
     """All that the chain makes of a case, slice by slice, in [0, 1]."""
     channels, device = whole_slices(case, model.needs), model_device(model)
     rows, columns = in_window(case, recipe)
-    probability, image, high_level = np.zeros((3, *case.image.array.shape), np.float32)
+    (probability, image), high_level = np.zeros((2, *case.image.array.shape), np.float32), None
     with evaluating(model), torch.inference_mode(), autocast("auto", device):
         for start in range(0, len(image), recipe.batch):
             z = slice(start, start + recipe.batch)
@@ -153,6 +153,7 @@ def run_chain(model: ChainInTraining, recipe: ChainRecipe, case: Case) -> ChainI
             image[z, rows, columns] = found.image[:, 0].float().cpu().numpy()
             probability[z, rows, columns] = foreground(found.logits).cpu().numpy()
             if found.high_level is not None:
+                high_level = np.zeros_like(image) if high_level is None else high_level
                 high_level[z, rows, columns] = found.high_level[:, 0].float().cpu().numpy()
     inside = True if case.brain is None else case.brain
     return ChainImages(np.where(inside, probability, np.float32(0)), image, high_level)

@@ -148,8 +148,9 @@ def around_lesions(found: NamedSlices) -> Tensor:
 def explained(model: Synthesiser, held_out: NamedSlices, inside: Tensor, batch: int) -> float:
     """Share of the DWI's variance around the lesions that the pseudo-DWI explains.
 
-    1 is perfect, below 0 is worse than the mean. It rises with the local PSNR, and in units that a rule for a flat
-    curve can use. Over whole slices the best weights would be those that draw the skull's edge best.
+    1 is perfect, below 0 is worse than the mean; NaN where the DWI is constant there. It rises with the local PSNR, and
+    in units that a rule for a flat curve can use. Over whole slices the best weights would be those that draw the
+    skull's edge best.
     """
     device = model_device(model)
     error = torch.zeros((), dtype=torch.float64)
@@ -161,7 +162,8 @@ def explained(model: Synthesiser, held_out: NamedSlices, inside: Tensor, batch: 
             image = model(held_out.take(images, model.needs))[0].float().cpu()
             error = error + (image - target[part])[inside[part]].double().square().sum()
     values = target[inside].double()
-    return float(1 - error / (values - values.mean()).square().sum())
+    total = (values - values.mean()).square().sum()
+    return float(1 - error / total) if total > 0 else float("nan")
 
 
 def build(recipe: SynthesisRecipe) -> Synthesiser:
