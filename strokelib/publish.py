@@ -20,10 +20,10 @@ from strokelib.repro import atomic_path, code_hash, write_text
 from strokelib.settings import Settings, project_root
 from strokelib.steps import STEPS
 
-ALLOWED_OUTPUTS = {"text/plain", "image/png"}
+ALLOWED_OUTPUTS = {"text/plain", "text/markdown", "image/png"}
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 MAX_NOTEBOOK_BYTES = 500_000
-LARGE_PICTURE = 100_000  # characters of an encoded picture
+LARGE_PICTURE = 34_000  # characters of an encoded picture
 
 
 def copy_figures(settings: Settings) -> list[str]:
