@@ -73,6 +73,20 @@ def predict_slices(
     return out
 
 
+def pooled_dice(model: nn.Module, images: Tensor, lesions: Tensor, batch: int = 16) -> float:
+    """Dice over the voxels of all slices together, at probability 0.5; 0 where neither shows any lesion.
+
+    Args:
+        model: As in :func:`predict_slices`.
+        images: (N, C, H, W).
+        lesions: (N, H, W), above 0 in the lesion.
+        batch: Slices at a time.
+    """
+    found = predict_slices(model, images, batch) > 0.5
+    truth = lesions.numpy() > 0
+    return float(2 * (found & truth).sum() / max(1, found.sum() + truth.sum()))
+
+
 def predict_case(
     model: nn.Module,
     case: Case,

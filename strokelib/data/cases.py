@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from strokelib.errors import DataError
 from strokelib.repro import atomic_path
+
+PUT_THE_FILE = "put the file beside the CT as docs/data.md says, on the CT's grid, and prepare the case again"
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,38 @@ class Case:
     def lesion_ml(self) -> float:
         """Volume of the reference lesion in mL (NaN where there is no reference)."""
         return float("nan") if self.lesion is None else float(self.lesion.sum()) * self.image.voxel_ml
+
+
+def channel(case: Case, name: str, next_step: str = PUT_THE_FILE) -> np.ndarray:
+    """A channel of a case that cannot be done without, as the case holds it.
+
+    Args:
+        case: With channels.
+        name: Such as ``cbf``, ``dwi`` or ``series``.
+        next_step: What to do where there is none.
+
+    Raises:
+        DataError: The case has none of that name; says why a file that is there was not used, and for a DWI that the
+            public archive of ISLES 2018 has none.
+    """
+    if name in case.channels:
+        return case.channels[name]
+    left_out = case.facts.get("channels_left_out", {}).get(name)
+    found = left_out or f"channels {', '.join(sorted(case.channels)) or 'none'}"
+    if name == "dwi":
+        next_step = f"{PUT_THE_FILE}; the public archive of ISLES 2018 has none"
+    raise DataError(f"case {case.id}", found=found, wanted=f"the channel {name}", next_step=next_step)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a case's file is there with all its bytes (the header is read, the arrays are not)."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return "case" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def save_case(case: Case, path: str | os.PathLike) -> Path:

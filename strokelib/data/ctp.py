@@ -16,21 +16,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from safetensors import safe_open
 
 from strokelib import settings as places
 from strokelib.data import perfusion
-from strokelib.data.cases import Case, save_case
+from strokelib.data.cases import Case, is_whole
 from strokelib.data.phantom import embedded
 from strokelib.data.phantom import perfusion as rendering
-from strokelib.data.phantom.cohorts import COUNTS, SPLITS, CaseFiles, case_ids, is_whole
+from strokelib.data.phantom.cohorts import COUNTS, SPLITS, CaseFiles, case_ids
 from strokelib.data.phantom.embedded import checked
 from strokelib.data.phantom.fields import one_thread
 from strokelib.data.phantom.perfusion import PerfusionCase
 from strokelib.data.phantom.perfusion_slab import COHORT
 from strokelib.data.scans import own_parts
-from strokelib.data.sharing import further_processes, in_turn
+from strokelib.data.sharing import further_processes, in_turn, make_once
 from strokelib.errors import DataError
 from strokelib.settings import Profile, Settings
 
@@ -123,24 +123,6 @@ def ctp_case(scan: PerfusionCase) -> Case:
     return replace(scan.case, channels=channels, truth=scan.case.truth | truth, facts=scan.case.facts | facts)
 
 
-def channel(case: Case, name: str) -> np.ndarray:
-    """A channel that cannot be done without.
-
-    Args:
-        case: With channels.
-        name: ``cbf``, ``cbv``, ``mtt_s``, ``tmax_s``, ``series`` or ``dwi``.
-
-    Raises:
-        DataError: The case has none; says which file would give it, or why a file that is there was not used.
-    """
-    if name in case.channels:
-        return case.channels[name]
-    left_out = case.facts.get("channels_left_out", {}).get(name)
-    found = left_out or f"channels {', '.join(sorted(case.channels)) or 'none'}"
-    step = "put the file beside the CT as docs/data.md says, on the CT's grid, and prepare the case again"
-    raise DataError(f"case {case.id}", found=found, wanted=f"the channel {name}", next_step=step)
-
-
 def ensure_made(scans: CaseFiles, grid: str, *, progress: bool = False, workers: int = 0) -> None:
     """Render and map what is missing or damaged; scans that another process is at work on are waited for at the end.
 
@@ -163,15 +145,8 @@ def ensure_made(scans: CaseFiles, grid: str, *, progress: bool = False, workers:
 
 
 def _make_once(name: str, grid: str, path: Path, patience: int) -> None:
-    """Make a scan unless it is there; where another process is at work raise Timeout (patience 0) or wait (-1)."""
-    locks = path.parent / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{name}.lock", timeout=patience):
-        if is_whole(path):
-            return
-        for left_by_a_kill in path.parent.glob(f".{path.stem}.*.tmp{path.suffix}"):
-            left_by_a_kill.unlink()
-        save_case(ctp_case(rendering.render_ctp(name, grid)), path)
+    """As :func:`strokelib.data.sharing.make_once`."""
+    make_once(path, lambda: ctp_case(rendering.render_ctp(name, grid)), patience)
 
 
 def _worker() -> None:

@@ -54,6 +54,10 @@ class Slices:
         """The slices at some places (an index array, a mask or a range)."""
         return type(self)(self.images[index], self.lesions[index], self.case[index], self.z[index])
 
+    def spread(self, count: int) -> Self:
+        """At most ``count`` slices, evenly spread over all."""
+        return self[np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int))]
+
     @property
     def with_lesion(self) -> Tensor:
         """(N,) bool: whether a slice holds any lesion."""

@@ -7,11 +7,32 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import Timeout
+from filelock import FileLock, Timeout
+
+from strokelib.data.cases import Case, is_whole, save_case
 
 T = TypeVar("T")
+
+
+def make_once(path: Path, make: Callable[[], Case], patience: int) -> None:
+    """Make a case's file unless it is there and whole.
+
+    Args:
+        path: Of the file; its lock lies in ``.locks`` beside it, and what a kill left of it is removed.
+        make: Gives the case.
+        patience: Where another process is at work: 0 raises filelock's Timeout, -1 waits.
+    """
+    locks = path.parent / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"{path.stem}.lock", timeout=patience):
+        if is_whole(path):
+            return
+        for left_by_a_kill in path.parent.glob(f".{path.stem}.*.tmp{path.suffix}"):
+            left_by_a_kill.unlink()
+        save_case(make(), path)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from strokelib.data.cases import Case
+from strokelib.data.cases import Case, channel
 from strokelib.data.ctp import load_ctp_parts
 from strokelib.methods.method import Method
 from strokelib.methods.perfusion_rows import PERFUSION_REFERENCES, perfusion_reference_metrics
@@ -21,7 +21,6 @@ from strokelib.pseudo_dwi import chain, segmentation, synthesis
 from strokelib.pseudo_dwi.losses import SEGMENTATION_LOSSES, SYNTHESIS_LOSSES
 from strokelib.pseudo_dwi.recipe import ChainRecipe, InputRecipe, JudgeRecipe, SegmentationRecipe, SynthesisRecipe
 from strokelib.pseudo_dwi.sampling import network_inputs
-from strokelib.pseudo_dwi.slices import channel
 from strokelib.recipe import Recipe
 from strokelib.settings import Profile, Settings
 

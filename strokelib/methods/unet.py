@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from strokelib import train
 from strokelib.data.augment import Augmentation
 from strokelib.data.cases import Case
-from strokelib.data.loading import Batch, Slices, SliceSampler, slices_of
-from strokelib.infer import predict_case, predict_slices
+from strokelib.data.loading import Batch, SliceSampler, slices_of
+from strokelib.infer import pooled_dice, predict_case
 from strokelib.methods.method import Method
 from strokelib.nn.losses import dice_and_cross_entropy
 from strokelib.nn.unet import UNet
@@ -70,18 +70,6 @@ def build(recipe: UNetRecipe) -> UNet:
     return UNet(1, 2, recipe.width, recipe.depth)
 
 
-def spread(slices: Slices, count: int) -> Slices:
-    """At most ``count`` slices, evenly spread over all."""
-    return slices[np.unique(np.linspace(0, len(slices) - 1, min(count, len(slices))).round().astype(int))]
-
-
-def pooled_dice(model: nn.Module, slices: Slices, batch: int) -> float:
-    """Dice over the voxels of all slices together, at probability 0.5."""
-    found = predict_slices(model, slices.images, batch) > 0.5
-    truth = slices.lesions.numpy() > 0
-    return float(2 * (found & truth).sum() / max(1, found.sum() + truth.sum()))
-
-
 def fit(
     model: nn.Module,
     recipe: UNetRecipe,
@@ -110,7 +98,7 @@ def fit(
     sampler = SliceSampler(
         slices_of(train_cases, **how), recipe.batch, seed, recipe.lesion_share, recipe.augmentation()
     )
-    held_out = spread(slices_of(val_cases, **how), recipe.val_slices)
+    held_out = slices_of(val_cases, **how).spread(recipe.val_slices)
 
     def step(network: nn.Module, batch: Batch, index: int) -> Tensor:
         return dice_and_cross_entropy(network(batch.images), batch.lesions, recipe.dice_weight, recipe.ce_weight)
@@ -123,7 +111,7 @@ def fit(
         steps=recipe.steps,
         optimizer=torch.optim.AdamW(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay),
         schedule=train.poly(recipe.steps, recipe.schedule_power),
-        validate=lambda network: {"pooled_dice": pooled_dice(network, held_out, recipe.batch)},
+        validate=lambda network: {"pooled_dice": pooled_dice(network, held_out.images, held_out.lesions, recipe.batch)},
         validate_every=every,
         checkpoint_every=every,
         log_every=max(1, recipe.steps // 500),

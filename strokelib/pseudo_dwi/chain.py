@@ -14,9 +14,9 @@ from strokelib import train
 from strokelib.data.cases import Case
 from strokelib.data.loading import Batch
 from strokelib.errors import ParameterError
-from strokelib.infer import evaluating, foreground, model_device
+from strokelib.infer import evaluating, foreground, model_device, pooled_dice
 from strokelib.nn.precision import autocast, channels_last
-from strokelib.pseudo_dwi.fitting import fit_slices, spread
+from strokelib.pseudo_dwi.fitting import fit_slices
 from strokelib.pseudo_dwi.losses import segmentation_loss, synthesis_loss, total_loss
 from strokelib.pseudo_dwi.model import Chain, ContextEncoder, PseudoDwi, xavier
 from strokelib.pseudo_dwi.recipe import ChainRecipe
@@ -83,15 +83,16 @@ def step_loss(
     return {"loss": loss, **{name: value.detach() for name, value in parts.items()}}
 
 
-def _pooled_dice(model: ChainInTraining, held_out: NamedSlices, batch: int) -> float:
-    device, both, either = model_device(model), 0, 0
-    with evaluating(model), torch.inference_mode(), autocast("auto", device):
-        for start in range(0, len(held_out.slices), batch):
-            images = channels_last(held_out.slices.images[start : start + batch].to(device))
-            seen = foreground(model(held_out.take(images, model.needs)).logits).cpu() > 0.5
-            truth = held_out.slices.lesions[start : start + batch] > 0
-            both, either = both + int((seen & truth).sum()), either + int(seen.sum() + truth.sum())
-    return 2 * both / max(1, either)
+class _OnStack(nn.Module):
+    """The chain on channels that lie one after the other, as slices hold them; gives the segmenter's logits."""
+
+    def __init__(self, model: ChainInTraining, stack: NamedSlices) -> None:
+        super().__init__()
+        self.model, self.stack = model, stack
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 2, H, W)."""
+        return self.model(self.stack.take(images, self.model.needs)).logits
 
 
 def fit(
@@ -115,13 +116,14 @@ def fit(
     """
     names = (*model.needs, "dwi")
     shown = named_slices(train_cases, names, recipe)
-    held_out = spread(named_slices(val_cases, names, recipe), recipe.val_slices)
+    held_out = named_slices(val_cases, names, recipe).spread(recipe.val_slices)
 
     def step(network: nn.Module, batch: Batch, index: int) -> dict[str, Tensor]:
         return step_loss(network, recipe, shown.take(batch.images, (*names, WEIGHT)), batch.lesions)
 
     def validate(network: nn.Module) -> dict[str, float]:
-        return {DICE: _pooled_dice(network, held_out, recipe.batch)}
+        images, lesions = held_out.slices.images, held_out.slices.lesions
+        return {DICE: pooled_dice(_OnStack(network, held_out), images, lesions, recipe.batch)}
 
     return fit_slices(model, sampler(shown, recipe, seed), step, validate, DICE, recipe, seed=seed, out=out)
 

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from strokelib import train
 from strokelib.data.loading import SliceSampler
 from strokelib.pseudo_dwi.recipe import TrainingRecipe
-from strokelib.pseudo_dwi.slices import NamedSlices
 from strokelib.train.updates import Step
 
 VERSION = 1
-
-
-def spread(found: NamedSlices, count: int) -> NamedSlices:
-    """At most ``count`` slices, evenly spread over all."""
-    chosen = np.unique(np.linspace(0, len(found.slices) - 1, min(count, len(found.slices))).round().astype(int))
-    return replace(found, slices=found.slices[chosen])
 
 
 def fit_slices(

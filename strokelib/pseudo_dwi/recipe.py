@@ -52,7 +52,7 @@ class TrainingRecipe(Recipe):
 class SynthesisRecipe(TrainingRecipe):
     """A pseudo-DWI generator, with its extractor where its input has one."""
 
-    steps: int = stated(20_820, demo=340, smoke=4, source=EPOCHS)
+    steps: int = stated(20_820, demo=285, smoke=4, source=EPOCHS)
     inputs: tuple[str, ...] = stated(("maps", "mip", "extracted"), source=ROW)
     loss: str = stated("w-L2 + l_h1", source=ROW)
     supervised: bool = stated(True, source="Wang et al. 2020, Sec. 3.4: L_e; without it F_h*")
@@ -67,7 +67,7 @@ class SynthesisRecipe(TrainingRecipe):
 class SegmentationRecipe(TrainingRecipe):
     """A network that segments the lesion from images or maps."""
 
-    steps: int = stated(20_820, demo=280, smoke=4, source=EPOCHS)
+    steps: int = stated(20_820, demo=225, smoke=4, source=EPOCHS)
     inputs: tuple[str, ...] = stated(("maps",), source=ROW)
     network: str = stated("SLNet", source=ROW)
     loss: str = stated("L_WCE + L_HGD", source=ROW)
@@ -77,7 +77,7 @@ class SegmentationRecipe(TrainingRecipe):
 class JudgeRecipe(SegmentationRecipe):
     """The plain U-Net by whose Dice Tables 1 and 2 judge what a generator draws."""
 
-    steps: int = stated(20_820, demo=480, smoke=4, source=EPOCHS)
+    steps: int = stated(20_820, demo=400, smoke=4, source=EPOCHS)
     patch: tuple[int, int] | None = stated(None, demo=(32, 32), source="whole slices; here small parts, full of lesion")
     inputs: tuple[str, ...] = stated(("pseudo_dwi",), source="Wang et al. 2020, Sec. 4.2.1")
     network: str = stated("UNet", source="Wang et al. 2020, Sec. 4.2.1")
@@ -88,7 +88,7 @@ class JudgeRecipe(SegmentationRecipe):
 class ChainRecipe(TrainingRecipe):
     """Extractor, generator and SLNet trained together."""
 
-    steps: int = stated(20_820, demo=230, smoke=4, source=EPOCHS)
+    steps: int = stated(20_820, demo=185, smoke=4, source=EPOCHS)
     inputs: tuple[str, ...] = stated(("maps", "mip", "frames"), source=ROW)
     segment_maps: bool = stated(False, source=ROW)
     alpha: float = stated(1.0, source=SEC)

@@ -13,12 +13,12 @@ from strokelib import train
 from strokelib.data.cases import Case
 from strokelib.data.loading import Batch, brain_box
 from strokelib.errors import ParameterError
-from strokelib.infer import predict_slices
+from strokelib.infer import pooled_dice, predict_slices
 from strokelib.nn.baselines.fcn import FCN
 from strokelib.nn.baselines.r2unet import R2UNet
 from strokelib.nn.baselines.resunet import ResUNet
 from strokelib.nn.unet import UNet
-from strokelib.pseudo_dwi.fitting import fit_slices, spread
+from strokelib.pseudo_dwi.fitting import fit_slices
 from strokelib.pseudo_dwi.losses import SEGMENTATION_LOSSES
 from strokelib.pseudo_dwi.model import CHANNELS, SLNet, xavier
 from strokelib.pseudo_dwi.recipe import SegmentationRecipe, TrainingRecipe
@@ -60,13 +60,6 @@ def published_parameters() -> dict[str, int]:
         return {name: sum(p.numel() for p in make(4, 2, 64, 5).parameters()) for name, make in NETWORKS.items()}
 
 
-def pooled_dice(model: nn.Module, images: Tensor, lesions: Tensor, batch: int) -> float:
-    """Dice over the voxels of all slices together, at probability 0.5."""
-    found = predict_slices(model, images, batch) > 0.5
-    truth = lesions.numpy() > 0
-    return float(2 * (found & truth).sum() / max(1, found.sum() + truth.sum()))
-
-
 def joined(found: NamedSlices, images: Tensor, names: Sequence[str]) -> Tensor:
     """The channels of some names side by side, (B, C, H, W)."""
     return torch.cat([*found.take(images, names).values()], dim=1)
@@ -93,7 +86,7 @@ def fit(
     """
     loss, names = SEGMENTATION_LOSSES[recipe.loss], recipe.inputs
     shown = named_slices(train_cases, names, recipe)
-    held_out = spread(named_slices(val_cases, names, recipe), recipe.val_slices)
+    held_out = named_slices(val_cases, names, recipe).spread(recipe.val_slices)
     images = joined(held_out, held_out.slices.images, names)
 
     def step(network: nn.Module, batch: Batch, index: int) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from strokelib.data.cases import Case
+from strokelib.data.cases import Case, channel
 from strokelib.data.loading import Batch, Slices, SliceSampler, brain_box
 from strokelib.errors import DataError, ParameterError
 from strokelib.pseudo_dwi.losses import lesion_weight_map
@@ -17,6 +17,7 @@ from strokelib.pseudo_dwi.recipe import TrainingRecipe
 
 VERSION = 1
 WEIGHT = "weight"
+MAKE_INPUTS = "make the inputs with strokelib.pseudo_dwi.sampling.network_inputs"
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,9 @@ class NamedSlices:
         """Channels (B, C_name, H, W) by name, of a batch (B, C, H, W)."""
         return {name: images[:, self.places[name]] for name in names}
 
-
-def channel(case: Case, name: str) -> np.ndarray:
-    """One named group of channels of a case, (C, D, H, W).
-
-    Raises:
-        DataError: The case has none of that name; for a DWI the message says that public ISLES 2018 has none.
-    """
-    if name not in case.channels:
-        step = "make the inputs with strokelib.pseudo_dwi.sampling.network_inputs"
-        if name == "dwi":
-            step = "put each scan's DWI beside its maps; the public archive of ISLES 2018 has none"
-        found = f"channels {sorted(case.channels)}"
-        raise DataError(f"case {case.id}", found=found, wanted=f"the channel {name}", next_step=step)
-    return case.channels[name]
+    def spread(self, count: int) -> NamedSlices:
+        """At most ``count`` slices, evenly spread over all."""
+        return replace(self, slices=self.slices.spread(count))
 
 
 def named_slices(cases: Sequence[Case], names: Sequence[str], recipe: TrainingRecipe) -> NamedSlices:
@@ -77,13 +67,15 @@ def named_slices(cases: Sequence[Case], names: Sequence[str], recipe: TrainingRe
         (kept,) = np.nonzero(brain.any(axis=(1, 2)))
         rows, columns = brain_box(brain, recipe.crop) if recipe.crop else (slice(None), slice(None))
         weight = lesion_weight_map(lesion, recipe.w, recipe.decay_px)[None]
-        stack = np.concatenate([*(channel(case, name) for name in names), weight]).astype(np.float32, copy=False)
+        stack = np.concatenate([*(channel(case, name, MAKE_INPUTS) for name in names), weight]).astype(
+            np.float32, copy=False
+        )
         parts.append(np.moveaxis(stack, 0, 1)[kept][..., rows, columns])
         lesions.append(lesion[kept][:, rows, columns].astype(np.uint8))
         numbers.append(np.full(len(kept), number))
         levels.append(kept)
     places, start = {}, 0
-    for name, width in [*((name, len(channel(cases[0], name))) for name in names), (WEIGHT, 1)]:
+    for name, width in [*((name, len(cases[0].channels[name])) for name in names), (WEIGHT, 1)]:
         places[name] = slice(start, start + width)
         start += width
     image, lesion, number, level = (torch.from_numpy(np.concatenate(p)) for p in (parts, lesions, numbers, levels))
@@ -157,4 +149,5 @@ def sampler(found: NamedSlices, recipe: TrainingRecipe, seed: int) -> PatchSampl
 
 def whole_slices(case: Case, names: Sequence[str]) -> dict[str, Tensor]:
     """All slices of one case, name -> (D, C, H, W) float32."""
-    return {name: torch.from_numpy(np.ascontiguousarray(np.moveaxis(channel(case, name), 0, 1))) for name in names}
+    found = {name: channel(case, name, MAKE_INPUTS) for name in names}
+    return {name: torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, 0, 1))) for name, array in found.items()}

@@ -18,7 +18,7 @@ from strokelib.infer import evaluating, model_device
 from strokelib.metrics import local_box
 from strokelib.nn.precision import autocast, channels_last
 from strokelib.pseudo_dwi.discriminator import MultiScaleDiscriminator
-from strokelib.pseudo_dwi.fitting import fit_slices, spread
+from strokelib.pseudo_dwi.fitting import fit_slices
 from strokelib.pseudo_dwi.losses import (
     SYNTHESIS_LOSSES,
     adversarial_loss,
@@ -192,7 +192,7 @@ def fit(
     """
     names = (*model.needs, "dwi")
     shown = named_slices(train_cases, names, recipe)
-    held_out = spread(named_slices(val_cases, names, recipe), recipe.val_slices)
+    held_out = named_slices(val_cases, names, recipe).spread(recipe.val_slices)
     inside = around_lesions(held_out)
 
     def step(network: nn.Module, batch: Batch, index: int) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from strokelib import settings
-from strokelib.data import ctp, perfusion, real_ctp
-from strokelib.data.cases import load_case
+from strokelib.data import ctp, perfusion, real_ctp, sharing
+from strokelib.data.cases import channel, load_case, save_case
 from strokelib.data.phantom.cohorts import CaseFiles
 from strokelib.data.phantom.perfusion import render_ctp
 from strokelib.data.preparing import prepare
@@ -120,7 +120,7 @@ def test_the_published_split_is_demo_and_the_hidden_scans_are_all_there_in_paper
 
 
 def test_a_killed_run_goes_on_where_it_stopped_and_a_cut_file_is_made_again(embedded_run, made, monkeypatch):
-    save = ctp.save_case
+    save = save_case
 
     def dies_at_the_second(case, path):
         if len(made) == 2:
@@ -129,7 +129,7 @@ def test_a_killed_run_goes_on_where_it_stopped_and_a_cut_file_is_made_again(embe
         return save(case, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ctp, "save_case", dies_at_the_second)
+        patch.setattr(sharing, "save_case", dies_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             ctp.load_ctp_parts(embedded_run, test=2)
     (test,) = ctp.load_ctp_parts(embedded_run, test=2)
@@ -154,7 +154,7 @@ def test_a_process_of_its_own_writes_the_same_bytes(tmp_path, case):
     job = {"folder": str(tmp_path / "other"), "grid": "prepared", "names": [NAME]}
     command = [sys.executable, "-m", "strokelib.data.ctp"]
     subprocess.run(command, input=json.dumps(job).encode(), check=True, timeout=120)
-    here = ctp.save_case(case, tmp_path / "here.safetensors")
+    here = save_case(case, tmp_path / "here.safetensors")
     assert (tmp_path / "other" / f"{NAME}.safetensors").read_bytes() == here.read_bytes()
 
 
@@ -253,17 +253,17 @@ def test_a_dwi_elsewhere_and_a_damaged_series_are_left_out_until_they_are_needed
     case = hidden[0]
     assert (case.split, case.lesion) == ("hidden", None)
     assert set(case.channels) == set(ctp.MAPS)
-    assert ctp.channel(case, "cbf") is case.channels["cbf"]
+    assert channel(case, "cbf") is case.channels["cbf"]
     with pytest.raises(DataError, match=r"MR_DWI.*wanted the channel dwi.*docs/data\.md"):
-        ctp.channel(case, "dwi")
+        channel(case, "dwi")
     with pytest.raises(DataError, match="CT_4DPWI"):
-        ctp.channel(case, "series")
+        channel(case, "series")
     assert "step_s" not in case.facts
 
 
 def test_a_case_without_any_channel_says_which_one_is_wanted(case):
     with pytest.raises(DataError, match="found channels none; wanted the channel dwi"):
-        ctp.channel(dataclasses.replace(case, channels={}), "dwi")
+        channel(dataclasses.replace(case, channels={}), "dwi")
 
 
 def test_a_split_without_any_scan_that_has_the_maps_is_an_error_that_says_which_files(real, monkeypatch):

@@ -11,11 +11,12 @@ from torch import nn
 from strokelib import manifest, train
 from strokelib.data.loading import brain_box
 from strokelib.errors import DataError, ParameterError
+from strokelib.infer import pooled_dice
 from strokelib.pseudo_dwi import segmentation
-from strokelib.pseudo_dwi.fitting import fit_slices, spread
+from strokelib.pseudo_dwi.fitting import fit_slices
 from strokelib.pseudo_dwi.losses import SEGMENTATION_LOSSES
 from strokelib.pseudo_dwi.recipe import SegmentationRecipe
-from strokelib.pseudo_dwi.segmentation import NETWORKS, build, in_window, joined, pooled_dice, segment
+from strokelib.pseudo_dwi.segmentation import NETWORKS, build, in_window, joined, segment
 from strokelib.pseudo_dwi.slices import named_slices, sampler
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -203,7 +204,7 @@ def test_the_paper_s_drop_is_after_180_of_300_epochs():
 @pytest.mark.parametrize(("count", "chosen"), [(1, [0]), (2, [0, 5]), (3, [0, 2, 5]), (6, range(6)), (99, range(6))])
 def test_validation_slices_are_spread_evenly_over_all_and_never_repeat(count, chosen):
     found = named_slices(TRAIN, ("mip",), recipe())
-    less = spread(found, count)
+    less = found.spread(count)
     assert less.places == found.places
     assert less.slices.images.equal(found.slices.images[list(chosen)])
     assert list(zip(less.slices.case.tolist(), less.slices.z.tolist(), strict=True)) == [

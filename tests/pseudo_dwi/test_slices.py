@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from strokelib.data.cases import Case, Volume
+from strokelib.data.cases import Case, Volume, channel
 from strokelib.data.loading import Slices
 from strokelib.errors import DataError, ParameterError
 from strokelib.pseudo_dwi.losses import lesion_weight_map
 from strokelib.pseudo_dwi.recipe import TrainingRecipe
-from strokelib.pseudo_dwi.slices import PatchSampler, channel, named_slices, sampler, whole_slices
+from strokelib.pseudo_dwi.slices import PatchSampler, named_slices, sampler, whole_slices
 
 sys.path.insert(0, os.path.dirname(__file__))
 from made_cases import SMALL

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import overload
 
 import torch
-from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
+from filelock import Timeout
 
 from strokelib import settings
-from strokelib.data.cases import Case, load_case, save_case
+from strokelib.data.cases import Case, is_whole, load_case
 from strokelib.data.phantom.embedded import GRIDS, VERSION, checked, checked_cohort, render, render_pair, rows, stripped
-from strokelib.data.sharing import further_processes, in_turn
+from strokelib.data.sharing import further_processes, in_turn, make_once
 from strokelib.settings import Profile
 
 __all__ = [
@@ -179,26 +178,8 @@ def _worker() -> None:
 
 
 def _render_once(case_id: str, grid: str, path: Path, patience: int) -> None:
-    """Render a case unless it is there; where another process is at work raise Timeout (patience 0) or wait (-1)."""
-    locks = path.parent / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{case_id}.lock", timeout=patience):
-        if is_whole(path):
-            return
-        for left_by_a_kill in path.parent.glob(f".{path.stem}.*.tmp{path.suffix}"):
-            left_by_a_kill.unlink()
-        save_case(render(case_id, grid), path)
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a case's file is there with all its bytes (the header is read, the arrays are not)."""
-    if not path.is_file():
-        return False
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return "case" in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
+    """As :func:`strokelib.data.sharing.make_once`."""
+    make_once(path, lambda: render(case_id, grid), patience)
 
 
 if __name__ == "__main__":
