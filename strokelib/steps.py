@@ -79,13 +79,13 @@ STEPS = (
     Step(
         "10_pseudo_dwi_synthesis",
         "pseudo-DWI: bolus window, weight map and contextual loss by hand, and the generators of Wang's Tables 1 and 2",
-        minutes={"smoke": 0.8, "demo": 13.0, "paper": 4000.0},
+        minutes={"smoke": 0.8, "demo": 11.0, "paper": 4000.0},
         priority=10,
     ),
     Step(
         "11_pseudo_dwi_slnet",
         "SLNet: switchable normalisation, excitation and losses by hand, and the networks of Wang's Tables 3, 4 and 5",
-        minutes={"smoke": 0.8, "demo": 15.0, "paper": 5000.0},
+        minutes={"smoke": 0.8, "demo": 12.0, "paper": 5000.0},
         priority=10,
     ),
     Step(
