@@ -1,19 +1,20 @@
-"""Trains the networks of Wang et al. 2020 at their published size for some steps, killed on the way and resumed.
+"""Trains networks at their published size for some steps, killed on the way and resumed.
 
-Everything is as the ``paper`` recipe has it (width 64, whole slices of 256 x 256 in batches of 5, RMSprop 0.002, x 0.2
-after 60 % of the steps, Xavier's start, all weights of the losses) but three values: the number of steps, of
-validations (two) and of slices to validate on (five). The scans are embedded ones of ``isles2018`` on the published
-grid, two to train on and one to validate on.
+Everything is as the ``paper`` recipe has it but the number of steps, of validations (two) and of slices to validate on,
+and what the machine has no room for (``published_trainings.py``), which is named below the table. ``--published`` takes
+that as published, too, for a GPU.
+
+The scans are embedded ones of the paper's cohort on the published grid, two to train on and one to validate on.
 
 Three processes follow each other: one trains without a break; one is ended by SIGKILL in the step after its first
 checkpoint, between forward and backward pass; one resumes it. What the last checkpoints of the first and the last
 process hold is compared with the histories. On the CPU the bytes have to be the same. On a GPU each group may differ by
-1 % in its Euclidean norm, and a number of the history by 1 %; this tolerance is assumed, not measured. No step of these
-trainings draws from the global random generators, so that their line shows little; ``tests/test_train_kills.py`` does.
+1 % in its Euclidean norm, and a number of the history by 1 %; this tolerance is assumed, not measured. Only ADN's
+dropout draws from the global random generators; ``tests/test_train_kills.py`` has more of that.
 
 Seconds a step are the median over the steps that no checkpoint interrupts, memory is that of the first process.
 
-    python benchmarks/published_sizes.py [--what chain|synthesis|segmentation] [--steps 2] [--width 64]
+    python benchmarks/published_sizes.py [--what chain|synthesis|segmentation|T|ADN ...] [--steps 2] [--width 64]
 """
 
 from __future__ import annotations
@@ -37,24 +38,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from published_trainings import TRAININGS
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from strokelib import repro, settings
-from strokelib.data.ctp import load_ctp_parts
 from strokelib.data.phantom.cohorts import CaseFiles
 from strokelib.nn.precision import resolve_amp
-from strokelib.pseudo_dwi import chain, segmentation, synthesis
-from strokelib.pseudo_dwi.recipe import ChainRecipe, InputRecipe, SegmentationRecipe, SynthesisRecipe, TrainingRecipe
-from strokelib.pseudo_dwi.sampling import network_inputs
+from strokelib.recipe import Recipe
 from strokelib.train.history import Row, read_rows
 
-TRAININGS = {
-    "chain": (chain, ChainRecipe),
-    "synthesis": (synthesis, SynthesisRecipe),
-    "segmentation": (segmentation, SegmentationRecipe),
-}
-SCANS, VAL_SLICES, SEED = {"train": 2, "val": 1}, 5, 0
+SCANS, SEED = {"train": 2, "val": 1}, 0
 GPU_TOLERANCE = 0.01
 GROUPS = {"weights": "model.", "optimiser": "optimizer.", "best weights": "best.", "random generators": "rng."}
 HELD = "held"
@@ -94,10 +88,10 @@ class State:
     rows: list[Row]
 
 
-def recipe_of(what: str, steps: int, changes: Mapping[str, Any]) -> TrainingRecipe:
+def recipe_of(what: str, steps: int, changes: Mapping[str, Any]) -> Recipe:
     """The published recipe for ``steps`` steps before and after the first checkpoint."""
-    quick = {"steps": 2 * steps, "validations": 2, "val_slices": VAL_SLICES}
-    return dataclasses.replace(TRAININGS[what][1].at("paper"), **quick, **changes)
+    quick = {"steps": 2 * steps, "validations": 2, **TRAININGS[what].val}
+    return dataclasses.replace(TRAININGS[what].recipe.at("paper"), **quick, **changes)
 
 
 def checkpoint(out: Path, step: int) -> Path:
@@ -131,11 +125,11 @@ def seconds_a_step(starts: Sequence[float], first: int, steps: int) -> float:
 
 def train_here(job: Job) -> dict[str, Any]:
     """Train in this process, or go on with what a killed one left; what was measured comes back."""
-    module, recipe = TRAININGS[job.what][0], recipe_of(job.what, job.steps, job.changes)
-    out, device, how = Path(job.out), repro.device(), dataclasses.asdict(InputRecipe.at("paper"))
-    train, val = ([network_inputs(c, **how) for c in CaseFiles(Path(job.folder), ids)] for ids in (job.train, job.val))
+    chosen, recipe = TRAININGS[job.what], recipe_of(job.what, job.steps, job.changes)
+    out, device = Path(job.out), repro.device()
+    train, val = (chosen.inputs(CaseFiles(Path(job.folder), ids)) for ids in (job.train, job.val))
     repro.seed_everything(SEED)
-    model, starts = module.build(recipe), []
+    model, starts = chosen.build(recipe), []
     resumed = checkpoint(out, job.steps).exists()
 
     def note(network: nn.Module, inputs: tuple) -> None:
@@ -151,10 +145,10 @@ def train_here(job: Job) -> dict[str, Any]:
     model.register_forward_pre_hook(note)
     if job.hold:
         model.register_forward_hook(hold)
-    history = module.fit(model, recipe, train, val, seed=SEED, out=out)
+    history = chosen.fit(model, recipe, train, val, seed=SEED, out=out)
     return {
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "batch": f"{recipe.batch} of {' x '.join(map(str, train[0].image.array.shape[1:]))}",
+        "batch": f"{recipe.batch} of {' x '.join(map(str, chosen.shown(train[0], recipe)))}",
         "computed": f"{resolve_amp('auto', device)} on {device.type}, {torch.get_num_threads()} thread(s)",
         "seconds": seconds_a_step(starts, job.steps if resumed else 0, job.steps),
         "peak_bytes": peak_bytes(device),
@@ -237,7 +231,14 @@ def outcome(whole: Job, broken: Job) -> dict[str, Any]:
     return {"checkpoint_bytes": size, "tolerance": tolerance, "same": same}
 
 
-def report(what: str, steps: int, found: dict[str, Any]) -> str:
+def unlike(what: str, changes: Mapping[str, Any]) -> str:
+    """A sentence of values that are not the published ones, which stand in brackets; empty for none."""
+    published = TRAININGS[what].recipe.at("paper")
+    said = ", ".join(f"{name} {value} ({getattr(published, name)})" for name, value in changes.items())
+    return f" Not as published (in brackets): {said}." if said else ""
+
+
+def report(what: str, steps: int, found: dict[str, Any], changes: Mapping[str, Any]) -> str:
     """The tables, in Markdown; ``found`` is what :func:`train_here` and :func:`outcome` return."""
     head = "| training | parameters, M | batch | steps | s a step | peak memory, GB | a checkpoint, GB |"
     memory, size = found["peak_bytes"] / 1e9, found["checkpoint_bytes"] / 1e9
@@ -245,13 +246,14 @@ def report(what: str, steps: int, found: dict[str, Any]) -> str:
     rates = ", ".join(f"{rate:g}" for rate in found["lr"])
     said = "same bytes" if not found["tolerance"] else f"within {found['tolerance']:.0%}"
     rows = [f"| {name} | {value} |" for name, value in found["same"].items()]
+    computed = f"In {found['computed']}. Learning rates: {rates}. Killed in step {steps + 1}, resumed at step {steps}."
     return "\n".join(
         [
             head,
             "| --- " * 7 + "|",
             f"| {what} | {line} | {memory:.2f} | {size:.2f} |",
             "",
-            f"In {found['computed']}. Learning rates: {rates}. Killed in step {steps + 1}, resumed at step {steps}.",
+            computed + unlike(what, changes),
             "",
             f"| killed and resumed, against untouched | {said} |",
             "| --- " * 2 + "|",
@@ -260,30 +262,38 @@ def report(what: str, steps: int, found: dict[str, Any]) -> str:
     )
 
 
-def main(what: str, steps: int, width: int) -> int:
-    """Measure and print; the exit status is 0 where everything was the same."""
-    changes = {} if width == TRAININGS[what][1].at("paper").width else {"width": width}
+def measure(what: str, steps: int, changes: Mapping[str, Any]) -> bool:
+    """Measure one training and print; whether everything was the same."""
+    chosen = TRAININGS[what]
     with tempfile.TemporaryDirectory() as folder:
-        where = dataclasses.replace(settings.resolve("paper", "isles2018"), data=None, runs=Path(folder))
-        train, val = load_ctp_parts(where, grid="published", **SCANS)
+        where = dataclasses.replace(settings.resolve("paper", chosen.cohort), data=None, runs=Path(folder))
+        train, val = chosen.load(where, grid="published", **SCANS)
         job = Job(what, steps, os.fspath(train.folder), train.ids, val.ids, folder, changes)
         whole, broken = (dataclasses.replace(job, out=f"{folder}/{name}") for name in ("whole", "broken"))
         status, found = process(whole)
         assert status == 0, f"the untouched training ended with status {status}"
         killed_and_resumed(broken)
         found |= outcome(whole, broken)
-    print(report(what, steps, found), flush=True)
-    return 0 if all(found["same"].values()) else 1
+    print(report(what, steps, found, changes), end="\n\n", flush=True)
+    return all(found["same"].values())
+
+
+def main(names: Sequence[str], steps: int, width: int | None, published: bool) -> int:
+    """Measure some trainings; the exit status is 0 where everything was the same."""
+    given = {} if width is None else {"width": width}
+    same = [measure(what, steps, ({} if published else TRAININGS[what].fits) | given) for what in names]
+    return int(not all(same))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--what", choices=TRAININGS, default="chain")
+    parser.add_argument("--what", choices=TRAININGS, nargs="+", default=["chain"])
     parser.add_argument("--steps", type=int, default=2, help="before the first checkpoint, and again after it")
-    parser.add_argument("--width", type=int, default=64, help="another width than the published one, for a quick look")
+    parser.add_argument("--width", type=int, help="another width than the published one, for a quick look")
+    parser.add_argument("--published", action="store_true", help="batch and pixels as published, whatever they need")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.job is not None:
         print(json.dumps(train_here(Job(**json.loads(given.job)))), flush=True)
         sys.exit()
-    sys.exit(main(given.what, given.steps, given.width))
+    sys.exit(main(given.what, given.steps, given.width, given.published))

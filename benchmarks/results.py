@@ -27,14 +27,18 @@ SCRIPTS = {
     "preparation": "Preparing a head CT",
     "perfusion": "Deconvolution of CT perfusion",
     "published_sizes": "Training at a published size",
+    "published_sizes_adn": "Training at a published size: ADN",
 }
-ON_REQUEST = {"published_sizes"}  # minutes a step on one core
+# Tables that are not what a script of their name prints without arguments.
+COMMANDS = {"published_sizes_adn": ("published_sizes.py", "--what", "T", "ADN")}
+ON_REQUEST = {"published_sizes", "published_sizes_adn"}  # minutes a step on one core
 PACKAGES = ("torch", "numpy", "scipy", "monai", "MedPy", "surface-distance", "SimpleITK")
 HEAD = """# Benchmarks
 
 Written by `make bench`. The peers take turns with strokelib in the same run; **only ratios mean something**, since the
 machine may be shared. What each table measures stands at the top of its script in `benchmarks/`. Training at a
-published size has no peer and is measured on request, by `python benchmarks/results.py published_sizes`.
+published size has no peer and is measured on request, by `python benchmarks/results.py published_sizes` (or
+`published_sizes_adn`).
 """
 
 
@@ -59,13 +63,15 @@ def main(names: list[str]) -> int:
     """Run the scripts and write the page; the exit status is that of the first that failed."""
     sections = earlier()
     for name in names:
-        print(f"== benchmarks/{name}.py", flush=True)
-        done = subprocess.run([sys.executable, HERE / f"{name}.py"], stdout=subprocess.PIPE, text=True, check=False)
+        script, *given = COMMANDS.get(name, (f"{name}.py",))
+        command = " ".join([f"benchmarks/{script}", *given])
+        print(f"== {command}", flush=True)
+        done = subprocess.run([sys.executable, HERE / script, *given], stdout=subprocess.PIPE, text=True, check=False)
         print(done.stdout, flush=True)
         if done.returncode:
             return done.returncode
         stamp = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}; {machine()}"
-        sections[name] = f"## {SCRIPTS[name]}\n\n`benchmarks/{name}.py`, {stamp}.\n\n{done.stdout.strip()}"
+        sections[name] = f"## {SCRIPTS[name]}\n\n`{command}`, {stamp}.\n\n{done.stdout.strip()}"
         body = "\n\n".join(f"<!-- {key} -->\n{sections[key]}" for key in SCRIPTS if key in sections)
         write_text(PAGE, HEAD + "\n" + body + "\n")
     return 0

@@ -95,6 +95,24 @@ STEPS = (
         minutes={"smoke": 0.6, "demo": 1.0, "paper": 10.0},
     ),
     Step(
+        "20_adn_alignment",
+        "ADN: heads straightened by their own symmetry, against the truth, and the methods that ADN is compared with",
+        minutes={"smoke": 0.8, "demo": 8.0, "paper": 3000.0},
+        priority=5,
+    ),
+    Step(
+        "21_adn_disentangle",
+        "ADN: pathological and intrinsic asymmetry told apart, scored against heads rendered with and without infarct",
+        minutes={"smoke": 0.8, "demo": 10.0, "paper": 3000.0},
+        priority=5,
+    ),
+    Step(
+        "22_adn_results",
+        "every table and figure of Ni et al. 2022, published beside ours, and ADN on a real head",
+        needs=("20_adn_alignment", "21_adn_disentangle"),
+        minutes={"smoke": 0.5, "demo": 1.0, "paper": 20.0},
+    ),
+    Step(
         "90_regenerate_everything",
         "the ledgers, and the scoreboard of all 54 tables and figures",
         needs=(
@@ -109,6 +127,9 @@ STEPS = (
             "10_pseudo_dwi_synthesis",
             "11_pseudo_dwi_slnet",
             "12_pseudo_dwi_results",
+            "20_adn_alignment",
+            "21_adn_disentangle",
+            "22_adn_results",
         ),
         minutes={"smoke": 0.2, "demo": 0.2, "paper": 0.2},
     ),

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,15 @@ from strokelib.recipe import Recipe
 from strokelib.settings import project_root
 from strokelib.train.history import Row
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "adn"))
+import made_heads
+
 STEPS = 2
+SMALL = {
+    "chain": {"width": 4, "depth": 3},
+    "T": {"width": 4, "batch": 2},
+    "ADN": {"width": 4, "depth": 3, "batch": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +32,11 @@ def sizes():
     spec = importlib.util.spec_from_file_location("published_sizes", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)
+        spec.loader.exec_module(module)
     yield module
-    del sys.modules[spec.name]
+    del sys.modules[spec.name], sys.modules["published_trainings"]
 
 
 def scan(name):
@@ -42,16 +53,19 @@ def scan(name):
     return Case(name, name, "isles2018", "train", image, lesion, brain, channels=channels)
 
 
+def job_of(sizes, what, folder, run):
+    """A job of a tiny training; its scans are written where they are not yet."""
+    for name, number in (("one", 1), ("three", 2)):
+        path = folder / f"{name}.safetensors"
+        if not path.is_file():
+            save_case(scan(name) if what == "chain" else made_heads.head(number), path)
+    return sizes.Job(what, STEPS, os.fspath(folder), ["one"], ["three"], os.fspath(folder / run), SMALL[what])
+
+
 @pytest.fixture(scope="module")
 def finished(sizes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sizes")
-    for name in ("one", "three"):
-        save_case(scan(name), folder / f"{name}.safetensors")
-    small = {"width": 4, "depth": 3}
-    whole, broken = (
-        sizes.Job("chain", STEPS, os.fspath(folder), ["one"], ["three"], os.fspath(folder / name), small)
-        for name in ("whole", "broken")
-    )
+    whole, broken = (job_of(sizes, "chain", folder, name) for name in ("whole", "broken"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STROKELIB_DEVICE", "cpu")
         found = sizes.train_here(whole)
@@ -85,8 +99,9 @@ class TestKilledAndResumed:
         assert finished[0]["lr"] == pytest.approx([0.002, 0.002, 0.0004, 0.0004])
 
     def test_the_report_names_size_memory_and_every_part(self, sizes, finished):
-        text = sizes.report("chain", STEPS, finished[0])
+        text = sizes.report("chain", STEPS, finished[0], SMALL["chain"])
         assert "| 5 of 32 x 32 | 2 + 2 |" in text
+        assert text.count("Not as published (in brackets): width 4 (64), depth 3 (5).") == 1
         assert "Killed in step 3, resumed at step 2." in text
         assert text.count("| True |") == 6
         assert finished[0]["peak_bytes"] > finished[0]["checkpoint_bytes"] > 4 * 3 * finished[0]["parameters"]
@@ -125,13 +140,49 @@ def test_a_tolerance_is_of_a_groups_norm_and_of_each_value_of_the_history(sizes)
     assert not sizes.same_rows(rows, [Row(1, "train", "loss", 2.01)], 0.0)
 
 
-@pytest.mark.parametrize("what", ["chain", "synthesis", "segmentation"])
-def test_steps_validations_and_validation_slices_alone_differ_from_what_was_published(sizes, what):
+@pytest.mark.parametrize(("what", "heads", "lr"), [("T", 2, 1e-5), ("ADN", 1, 1e-3)])
+def test_t_and_adn_are_trained_on_heads_with_poses_and_tissue_and_what_they_see_is_named(
+    sizes, tmp_path, monkeypatch, what, heads, lr
+):
+    monkeypatch.setenv("STROKELIB_DEVICE", "cpu")
+    found = sizes.train_here(job_of(sizes, what, tmp_path, "run"))
+    assert found["batch"] == f"{heads} of 16 x 32 x 28"
+    assert found["lr"] == pytest.approx([lr * (1 - step / 4) ** 0.9 for step in range(4)])
+    assert found["seconds"] > 0
+    assert sizes.checkpoint(tmp_path / "run", 2 * STEPS).is_file()
+
+
+@pytest.mark.parametrize(
+    ("what", "more"),
+    [
+        ("chain", {"val_slices": 5}),
+        ("synthesis", {"val_slices": 5}),
+        ("segmentation", {"val_slices": 5}),
+        ("T", {}),
+        ("ADN", {}),
+    ],
+)
+def test_steps_validations_and_validation_slices_alone_differ_from_what_was_published(sizes, what, more):
     recipe = sizes.recipe_of(what, 3, {})
     assert isinstance(recipe, Recipe)
     published = {f.name: f.metadata["paper"] for f in dataclasses.fields(recipe)}
     differing = {name: value for name, value in dataclasses.asdict(recipe).items() if value != published[name]}
-    assert differing == {"steps": 6, "validations": 2, "val_slices": 5}
+    assert differing == {"steps": 6, "validations": 2} | more
+
+
+def test_what_a_machine_has_no_room_for_is_said_beside_what_was_published(sizes):
+    assert sizes.unlike("chain", sizes.TRAININGS["chain"].fits) == ""
+    assert sizes.unlike("T", sizes.TRAININGS["T"].fits) == " Not as published (in brackets): batch 2 (40)."
+    assert "batch 1 (6), pool 2 (1)" in sizes.unlike("ADN", sizes.TRAININGS["ADN"].fits)
+
+
+@pytest.mark.parametrize(("published", "fits"), [(False, {"batch": 2}), (True, {})])
+def test_the_published_batch_is_taken_where_it_is_asked_for(sizes, monkeypatch, published, fits):
+    measured = []
+    monkeypatch.setattr(sizes, "measure", lambda *given: measured.append(given) or given[0] == "chain")
+    assert sizes.main(["T", "chain"], 2, 8, published) == 1
+    assert measured == [("T", 2, {**fits, "width": 8}), ("chain", 2, {"width": 8})]
+    assert sizes.main(["chain"], 2, None, published) == 0
 
 
 def test_the_time_of_a_step_leaves_out_the_gap_with_the_checkpoint(sizes):

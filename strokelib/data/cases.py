@@ -120,6 +120,34 @@ def channel(case: Case, name: str, next_step: str = PUT_THE_FILE) -> np.ndarray:
     raise DataError(f"case {case.id}", found=found, wanted=f"the channel {name}", next_step=next_step)
 
 
+def fullest_slice(lesion: np.ndarray, name: str = "") -> int:
+    """The slice of a reference (D, H, W) with most lesion, the first of several.
+
+    Args:
+        lesion: Bool.
+        name: Of the scan, for the error.
+
+    Raises:
+        DataError: There is no lesion.
+    """
+    if not lesion.any():
+        found, step = "a reference without lesion", "show a scan with an infarct"
+        raise DataError(f"slice of {name or 'a scan'}", found=found, wanted="some lesion", next_step=step)
+    return int(lesion.sum(axis=(1, 2)).argmax())
+
+
+def shown_slice(case: Case) -> int:
+    """The slice of a case to draw with its reference, inside its brain: the one with most lesion.
+
+    Raises:
+        DataError: The case has no reference or no brain mask, or none of the reference is lesion.
+    """
+    if case.lesion is None or case.brain is None:
+        found, step = f"no {'reference' if case.lesion is None else 'brain mask'}", "choose another scan"
+        raise DataError(f"case {case.id}", found=found, wanted="both", next_step=step)
+    return fullest_slice(case.lesion, case.id)
+
+
 def is_whole(path: Path) -> bool:
     """Whether a case's file is there with all its bytes (the header is read, the arrays are not)."""
     if not path.is_file():

@@ -40,6 +40,13 @@ class Fit(Protocol):
         """Train in the folder ``out``; called again after a kill, go on."""
 
 
+class PredictAll(Protocol):
+    """Segments many cases of one shape."""
+
+    def __call__(self, model: nn.Module, recipe: Any, cases: Sequence[Case]) -> dict[str, np.ndarray]:
+        """Case id -> foreground probability (D, H, W) in [0, 1]."""
+
+
 class Predict(Protocol):
     """Segments one case."""
 
@@ -61,6 +68,7 @@ class Method:
         predict: Segments one case with it.
         modules: Modules of the method whose hand-raised ``VERSION`` counts, beside those that all methods share.
         validation: Name of the validation scalar whose curve says whether the training was long enough.
+        predict_all: Segments many cases at once, where that is faster; to the same maps.
     """
 
     key: str
@@ -72,6 +80,7 @@ class Method:
     predict: Predict
     modules: tuple[str, ...]
     validation: str = "pooled_dice"
+    predict_all: PredictAll | None = None
 
     def versions(self) -> dict[str, int]:
         """Module name to ``VERSION``; a change of any of them makes earlier trainings void."""

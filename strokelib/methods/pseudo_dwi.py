@@ -15,8 +15,10 @@ from strokelib.data.ctp import load_ctp_parts
 from strokelib.methods.method import Method
 from strokelib.methods.perfusion_rows import PERFUSION_REFERENCES, perfusion_reference_metrics
 from strokelib.methods.scoring import COLUMNS, score, status, versus_references, weakest
+from strokelib.methods.scoring import scores_of as scores_of
+from strokelib.methods.scoring import weakest_of as weakest_of
 from strokelib.methods.training import Trained, predict, train_method
-from strokelib.metrics import image_scores
+from strokelib.metrics import image_scores, unit_of
 from strokelib.pseudo_dwi import chain, segmentation, synthesis
 from strokelib.pseudo_dwi.losses import SEGMENTATION_LOSSES, SYNTHESIS_LOSSES
 from strokelib.pseudo_dwi.recipe import ChainRecipe, InputRecipe, JudgeRecipe, SegmentationRecipe, SynthesisRecipe
@@ -252,21 +254,14 @@ def quality(row: str, images: Mapping[str, np.ndarray], cases: Sequence[Case]) -
     """SSIM and PSNR of pseudo-DWI against the real one, global and around the lesion, a row a case and metric."""
     import pandas as pd
 
-    names = {"ssim": "1", "psnr_db": "dB", "local_ssim": "1", "local_psnr_db": "dB"}
+    names = ("ssim", "psnr_db", "local_ssim", "local_psnr_db")
     rows = []
     for case in cases:
         found = image_scores(np.asarray(images[case.id], np.float32), channel(case, "dwi")[0], case.lesion)
-        rows += [(row, case.id, name, getattr(found, name), unit) for name, unit in names.items()]
+        rows += [(row, case.id, name, getattr(found, name), unit_of(name)) for name in names]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def folders_of(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
     """Row and place in its trainings -> name of the training's folder: what a figure was made from."""
     return {f"{row}-{k}": one.folder.name for row, out in outcomes.items() for k, one in enumerate(out.trained)}
-
-
-def scores_of(outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
-    """The scores of several rows as one table."""
-    import pandas as pd
-
-    return pd.concat([outcome.scores for outcome in outcomes.values()], ignore_index=True)

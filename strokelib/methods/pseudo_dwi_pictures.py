@@ -17,9 +17,10 @@ SHOWN_ABOVE_ML = 10.0
 def middle_case(outcome: Outcome, *, large: bool = True) -> str:
     """The test scan with the median Dice among those with more than 10 mL of lesion, or among the others.
 
-    Among all scans where there is none of that size.
+    Among all scans where there is none of that size. Scans without lesion do not count.
     """
     wide = outcome.scores.pivot(index="case", columns="metric", values="value")
+    wide = wide[wide["truth_volume_ml"] > 0]
     part = wide[(wide["truth_volume_ml"] > SHOWN_ABOVE_ML) == large]
     ranked = (part if len(part) else wide)["dice"].dropna().sort_values()
     return str(ranked.index[len(ranked) // 2])

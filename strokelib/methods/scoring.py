@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -14,7 +14,7 @@ from filelock import FileLock
 from strokelib.data.cases import Case
 from strokelib.errors import DataError
 from strokelib.methods.training import Trained
-from strokelib.metrics import segmentation_metrics
+from strokelib.metrics import segmentation_metrics, unit_of
 from strokelib.repro import write_text
 from strokelib.stats import Bootstrap, paired_bootstrap_ci
 
@@ -22,12 +22,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ["method", "case", "metric", "value", "unit"]
-UNITS = {"_mm": "mm", "_ml": "mL"}
 
 
-def unit_of(metric: str) -> str:
-    """Unit of a metric by its name: mm, mL or 1."""
-    return next((unit for ending, unit in UNITS.items() if metric.endswith(ending)), "1")
+class Scored(Protocol):
+    """A row of a paper's table after its training, as each paper's ``Outcome`` holds it."""
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """:data:`COLUMNS`."""
+
+    @property
+    def status(self) -> str:
+        """As :func:`status` says."""
 
 
 def score(
@@ -167,3 +173,15 @@ def weakest(statuses: Iterable[str]) -> str:
     """The status that says least for a result, where one artefact holds several."""
     order = ("did not learn", "undertrained", "1 seed", "done")
     return min(statuses, key=order.index)
+
+
+def weakest_of(outcomes: Mapping[str, Scored]) -> str:
+    """The same of the rows of a table."""
+    return weakest(outcome.status for outcome in outcomes.values())
+
+
+def scores_of(outcomes: Mapping[str, Scored]) -> pd.DataFrame:
+    """The scores of several rows as one table."""
+    import pandas as pd
+
+    return pd.concat([outcome.scores for outcome in outcomes.values()], ignore_index=True)

@@ -133,7 +133,12 @@ def predict(trained: Trained, cases: Sequence[Case]) -> dict[str, np.ndarray]:
     """
 
     def run(folder: Path) -> None:
-        maps = {c.id: trained.method.predict(trained.model, trained.recipe, c).astype(np.float16) for c in cases}
+        method, model, recipe = trained.method, trained.model, trained.recipe
+        if method.predict_all is None:
+            found = {case.id: method.predict(model, recipe, case) for case in cases}
+        else:
+            found = method.predict_all(model, recipe, cases)
+        maps = {name: np.asarray(values).astype(np.float16) for name, values in found.items()}
         with repro.atomic_path(folder / "probability.safetensors") as temporary:
             save_file(maps, temporary)
 

@@ -39,6 +39,7 @@ from strokelib.metrics.overlap import (
     volume_ml,
 )
 from strokelib.metrics.surface import SurfaceDistances, assd_mm, hd95_mm, hd_mm, surface_dice, surface_distances
+from strokelib.metrics.units import unit_of
 
 __all__ = [
     "STATUSES",
@@ -63,6 +64,7 @@ __all__ = [
     "summarise",
     "surface_dice",
     "surface_distances",
+    "unit_of",
     "volume_difference_ml",
     "volume_ml",
 ]

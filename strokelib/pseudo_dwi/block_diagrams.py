@@ -7,24 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Polygon, Rectangle
+from matplotlib.patches import Circle, Polygon
 
-from strokelib.data.cases import Case
+from strokelib.data.cases import Case, shown_slice
 from strokelib.errors import DataError
+from strokelib.figures.boards import Board
 from strokelib.figures.diagrams import INK, LABEL_PT, PLAIN_COLOUR, SMALL_PT, arrow, canvas, chain_of_boxes, write
-from strokelib.figures.perfusion import SCALES, crop_to, perfusion_colours
+from strokelib.figures.perfusion import SCALES, perfusion_colours
 from strokelib.figures.traces import Stage, counted, sides, trace
 from strokelib.figures.u_shape import u_shape
 from strokelib.nn.excitation import SqueezeExcitation
 from strokelib.nn.unet import UNet
-from strokelib.pseudo_dwi.examples import largest
 from strokelib.pseudo_dwi.losses import FAR, W
 from strokelib.pseudo_dwi.model import CHANNELS, ContextEncoder, PseudoDwi
 
 SIZE = (256, 256)
-TALL_IN, HALF_IN, STACK_IN = 0.92, 0.3, 0.09
+TALL_IN, WIDE_IN, HALF_IN, STACK_IN = 0.92, 0.86, 0.3, 0.09
 ROWS_IN = (3.28, 1.98, 0.78)
 COLUMNS_IN = (0.62, 1.62, 2.62, 3.62, 4.62, 5.64, 6.66)
 NETWORK_COLOURS = {"extractor": "#CDE8F6", "generator": "#FBE3B3", "segmenter": "#BFE5D8"}
@@ -77,7 +76,7 @@ class PipelineExample:
         Raises:
             DataError: The scan lacks an image, the reference or the brain mask.
         """
-        z, wanted = largest(case), ("maps", "mip", "frames", "dwi", "weight")
+        z, wanted = shown_slice(case), ("maps", "mip", "frames", "dwi", "weight")
         if missing := [name for name in wanted if name not in case.channels]:
             step = "choose a scan with frames, maps, DWI and reference"
             raise DataError(
@@ -89,56 +88,19 @@ class PipelineExample:
         return cls(maps, mip[0], frames, high_level, image[z], probability[z], dwi[0], *drawn)
 
 
-@dataclass
-class _Board:
-    """The canvas of Fig. 2 with the size of its pictures."""
+def _stack(board: Board, values: np.ndarray, x: float, y: float) -> None:
+    """Grey pictures one behind the other, the first in front."""
+    places = (np.arange(len(values)) / (len(values) - 1) - 0.5) * 2 * STACK_IN
+    for one, off in list(zip(values, places, strict=True))[::-1]:
+        board.picture(one, x + off, y + off)
 
-    ax: Axes
-    example: PipelineExample
-    layer: int = 2
 
-    def __post_init__(self) -> None:
-        self.box = crop_to(self.example.brain, margin=4)
-        height, width = (
-            n * step for n, step in zip(self.example.brain[self.box].shape, self.example.spacing_yx, strict=True)
-        )
-        self.half = np.array([min(TALL_IN * width / height, 0.86), TALL_IN]) / 2
-
-    def picture(
-        self,
-        values: np.ndarray,
-        x: float,
-        y: float,
-        cmap: str | Colormap = "gray",
-        *,
-        top: float = 1.0,
-        share: float = 1.0,
-    ) -> None:
-        """A picture centred at a point; ``share`` of the usual size."""
-        (dx, dy), self.layer = self.half * share, self.layer + 1
-        extent = (x - dx, x + dx, y - dy, y + dy)
-        how = {"cmap": cmap, "vmin": 0.0, "vmax": top, "aspect": "auto", "interpolation": "nearest"}
-        self.ax.imshow(values[self.box], extent=extent, zorder=self.layer, **how)
-        corner, look = (x - dx, y - dy), {"fill": False, "edgecolor": "white", "linewidth": 0.6}
-        self.ax.add_patch(Rectangle(corner, 2 * dx, 2 * dy, zorder=self.layer + 0.5, **look))
-
-    def stack(self, values: np.ndarray, x: float, y: float) -> None:
-        """Grey pictures one behind the other, the first in front."""
-        places = (np.arange(len(values)) / (len(values) - 1) - 0.5) * 2 * STACK_IN
-        for one, off in list(zip(values, places, strict=True))[::-1]:
-            self.picture(one, x + off, y + off)
-
-    def quarters(self, values: np.ndarray, x: float, y: float) -> None:
-        """The four maps in two rows of two, in the colours of perfusion maps."""
-        corners = [(-1, 1), (1, 1), (-1, -1), (1, -1)]
-        for one, name, corner in zip(values, SCALES, corners, strict=True):
-            dx, dy = (self.half + 0.012) / 2 * corner
-            self.picture(one, x + dx, y + dy, perfusion_colours(name), share=0.5)
-
-    def label(self, x: float, y: float, symbol: str, text: str, *, above: bool, room: float = 0.0) -> None:
-        """The name of a picture and what it is, above or below it."""
-        edge = y + self.half[1] + room + 0.05 if above else y - self.half[1] - room - 0.05
-        write(self.ax, x, edge, f"{symbol}: {text}", va="bottom" if above else "top")
+def _quarters(board: Board, values: np.ndarray, x: float, y: float) -> None:
+    """The four maps in two rows of two, in the colours of perfusion maps."""
+    corners = [(-1, 1), (1, 1), (-1, -1), (1, -1)]
+    for one, name, corner in zip(values, SCALES, corners, strict=True):
+        dx, dy = (board.half + 0.012) / 2 * corner
+        board.picture(one, x + dx, y + dy, cmap=perfusion_colours(name), share=0.5)
 
 
 def _network(ax: Axes, x: float, y: float, name: str, stage: Stage, came: int) -> None:
@@ -180,27 +142,28 @@ def fig02_pipeline(chain: PseudoDwi, example: PipelineExample) -> Figure:
     stages = {stage.name: stage for stage in trace(chain, *given, whole=(UNet,))}
     figure, ax = canvas(4.05)
     ax.set_autoscale_on(False)
-    board = _Board(ax, example)
+    look = {"margin": 4, "mirrored": False, "frame": "white"}
+    board = Board(ax, example.brain, example.spacing_yx, TALL_IN, WIDE_IN, **look)
     x, (top, middle, low), (dx, dy) = COLUMNS_IN, ROWS_IN, board.half
     joint, radius = (x[2], middle), 0.11
     elbow = "angle,angleA=0,angleB=90,rad=6"
     if chain.extractor is not None:
-        board.stack(example.frames, x[0], top)
-        board.label(x[0], top, r"$I^*$", f"{CHANNELS['frames']} frames", above=True, room=STACK_IN)
+        _stack(board, example.frames, x[0], top)
+        board.word(x[0], top + STACK_IN, f"$I^*$: {CHANNELS['frames']} frames", above=True)
         arrow(ax, (x[0] + dx + STACK_IN + 0.04, top), (x[1] - HALF_IN - 0.03, top))
         _network(ax, x[1], top, "extractor", stages["extractor"], chain.extractor.in_channels)
         arrow(ax, (x[1] + HALF_IN + 0.03, top), (x[2] - dx - 0.04, top))
         board.picture(example.high_level, x[2], top)
-        board.label(x[2], top, r"$F_h$", "high-level feature", above=True)
+        board.word(x[2], top, "$F_h$: high-level feature", above=True)
         arrow(ax, (x[2], top - dy - 0.04), (x[2], middle + radius))
         _loss(ax, (x[2] + dx + 0.05, top), (x[4] - dx - 0.05, top), r"$L_e$")
     if "mip" in chain.inputs:
         board.picture(example.mip, x[0], middle)
-        board.label(x[0], middle, r"$F_l$", "maximum over time", above=False)
+        board.word(x[0], middle, "$F_l$: maximum over time")
         arrow(ax, (x[0] + dx + 0.04, middle), (x[2] - radius, middle))
     if "maps" in chain.inputs or chain.segment_maps:
-        board.quarters(example.maps, x[0], low)
-        board.label(x[0], low, r"$F_o$", "CBF, CBV, MTT, Tmax", above=False)
+        _quarters(board, example.maps, x[0], low)
+        board.word(x[0], low, "$F_o$: CBF, CBV, MTT, Tmax")
     if "maps" in chain.inputs:
         arrow(ax, (x[0] + dx + 0.04, low), (x[2], middle - radius), bend=elbow)
     if chain.segment_maps:
@@ -211,18 +174,18 @@ def fig02_pipeline(chain: PseudoDwi, example: PipelineExample) -> Figure:
     _network(ax, x[3], middle, "generator", stages["generator"], chain.generator.in_channels)
     arrow(ax, (x[3] + HALF_IN + 0.03, middle), (x[4] - dx - 0.04, middle))
     board.picture(example.image, x[4], middle)
-    board.label(x[4], middle, r"$I_g$", "pseudo-DWI", above=False)
+    board.word(x[4], middle, "$I_g$: pseudo-DWI")
     arrow(ax, (x[4] + dx + 0.04, middle), (x[5] - HALF_IN - 0.03, middle))
     _network(ax, x[5], middle, "segmenter", stages["segmenter"], chain.segmenter.in_channels)
     arrow(ax, (x[5] + HALF_IN + 0.03, middle), (x[6] - dx - 0.04, middle))
-    board.picture(example.probability, x[6], middle, "magma")
-    board.label(x[6], middle, r"$P$", "lesion", above=False)
+    board.picture(example.probability, x[6], middle, cmap="magma")
+    board.word(x[6], middle, "$P$: lesion")
     board.picture(example.dwi, x[4], top)
-    board.label(x[4], top, r"$I_d$", "real DWI", above=True)
-    board.picture(example.weight, x[5], top, "viridis", top=W)
-    board.label(x[5], top, r"$A$", f"weight, {FAR:g} to {W:g}", above=True)
+    board.word(x[4], top, "$I_d$: real DWI", above=True)
+    board.picture(example.weight, x[5], top, cmap="viridis", limits=(0.0, W))
+    board.word(x[5], top, f"$A$: weight, {FAR:g} to {W:g}", above=True)
     board.picture(example.lesion.astype(float), x[6], top)
-    board.label(x[6], top, r"$Y$", "reference", above=True)
+    board.word(x[6], top, "$Y$: reference", above=True)
     arrow(ax, (x[6] - dx - 0.03, top), (x[5] + dx + 0.03, top))
     for column, text in ((4, r"$L_g$"), (6, r"$L_s$")):
         _loss(ax, (x[column], top - dy - 0.05), (x[column], middle + dy + 0.05), text)

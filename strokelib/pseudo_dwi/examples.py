@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from strokelib.data.cases import Case
-from strokelib.errors import DataError
+from strokelib.data.cases import Case, shown_slice
 from strokelib.metrics import dice
 from strokelib.pseudo_dwi.sampling import (
     MAPS,
@@ -21,18 +20,6 @@ from strokelib.pseudo_dwi.sampling import (
 from strokelib.pseudo_dwi.scaling import scaled_dwi
 
 BASE_FRAMES = 3
-
-
-def largest(case: Case) -> int:
-    """The slice with most lesion.
-
-    Raises:
-        DataError: The scan has no reference, or no brain mask.
-    """
-    if case.lesion is None or case.brain is None:
-        found, step = f"no {'reference' if case.lesion is None else 'brain mask'}", "choose another scan"
-        raise DataError(f"case {case.id}", found=found, wanted="both", next_step=step)
-    return int(case.lesion.sum(axis=(1, 2)).argmax())
 
 
 @dataclass(frozen=True)
@@ -65,7 +52,7 @@ class PerfusionExample:
 
         The frames are the one in which the bolus window begins and the brightest one.
         """
-        z = largest(case)
+        z = shown_slice(case)
         curve = intensity_curve(case.channels["series"], case.brain)
         frames = (bolus_window(curve).start, int(curve.argmax()))
         return cls(
@@ -152,7 +139,7 @@ class SliceExample:
             synthetic: Row -> pseudo-DWI (D, H, W).
             name: Of the scan, for the picture.
         """
-        z, under = largest(case), case.channels.get("dwi", case.channels["maps"][:1])
+        z, under = shown_slice(case), case.channels.get("dwi", case.channels["maps"][:1])
         return cls(
             under[0, z],
             case.lesion[z],

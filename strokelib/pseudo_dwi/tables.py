@@ -1,24 +1,17 @@
 """The tables of Wang et al. 2020: what it printed beside what our networks score, each in a column of its own.
 
-A table has one row a printed row and metric: ``row``, ``metric`` and ``unit`` as printed; ``published``, the printed
-cell; ``ours``, the mean over scans, with ``sd`` (divisor n - 1), ``n`` scans with a value, ``n_undefined`` without, and
-``ci95_low`` and ``ci95_high`` (bootstrap over scans); ``difference`` to the proposed row on the same scans with
-``difference_low`` and ``difference_high`` (95 %, paired), and ``p_holm`` (Wilcoxon signed-rank, adjusted by Holm over
-the printed rows of a metric); ``status``, ``cohort``, ``profile``, ``data``. Two slabs of a patient count as two scans,
-as in the paper. What is not there is NaN: a row that was not run, an interval of fewer than two scans.
+The columns are those of :mod:`strokelib.comparing`. Two slabs of a patient count as two scans, as in the paper.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from strokelib import manifest
-from strokelib.errors import DataError, ManifestError
-from strokelib.pseudo_dwi.comparison import compare, finished, row_of, values_of
+from strokelib import comparing, manifest
+from strokelib.comparing import NO_PUBLISHED, NOT_RUN, finished, row_of, values_of
 from strokelib.settings import Settings
 
 PAPER = "pseudo_dwi"
@@ -38,9 +31,7 @@ METRICS = {
 PARAMETERS = "Parameters"
 PROPOSED = {1: "w-L2 + l_h1", 2: "F_o,F_l,F_h", 3: "SLNet", 4: "L_WCE + L_HGD", 5: "DWI^{o,l,h}"}
 GROUPS, SMALL_BELOW_ML, LARGE_ABOVE_ML = ("lesion <10 mL", "lesion 10-50 mL", "lesion >50 mL"), 10.0, 50.0
-NO_PUBLISHED, BLANK = "none", "blank"
-NOT_RUN, HIDDEN = "not yet", "hidden test set"
-ALPHA = 0.05
+HIDDEN = "hidden test set"
 
 
 def group_of(volume_ml: float) -> str:
@@ -189,31 +180,7 @@ def page(table: pd.DataFrame, title: str) -> str:
         table: Of this module; with ``lesion_filter`` each group is a row.
         title: Its heading.
     """
-    keys = ["row", "lesion_filter"] if "lesion_filter" in table else ["row"]
-    metrics = table.drop_duplicates("metric")
-    heads = [m.metric if m.unit in ("1", "scans") else f"{m.metric} ({m.unit})" for m in metrics.itertuples()]
-    lines = [f"# {title}", "", f"| row | {' | '.join(heads)} | scans | status |", "|" + " --- |" * (len(heads) + 3)]
-    for (name, *group), part in table.groupby(keys, sort=False):
-        cells = {cell.metric: _cell(cell) for cell in part.itertuples()}
-        scored = part[part["metric"] != PARAMETERS]
-        n = scored["n"] if scored["ours"].isna().all() else scored.loc[scored["ours"].notna(), "n"]
-        counted = " to ".join(dict.fromkeys((str(n.min()), str(n.max()))))
-        shown = [f"`{name}`" + "".join(f", {g}" for g in group), *(cells.get(m, "-") for m in metrics["metric"])]
-        lines.append(f"| {' | '.join([*shown, counted, scored['status'].iloc[0]])} |")
-    first = table.iloc[0]
-    note = f"Cells: published \\| ours [95 % CI], means over scans, {first.cohort} ({first.data}), profile "
-    note += f"{first.profile}. Published numbers are of ISLES 2018, not of these scans."
-    if (table["p_holm"] < ALPHA).any():
-        note += f" *: other than the proposed row, Wilcoxon signed-rank, Holm-adjusted p < {ALPHA}."
-    return "\n".join([*lines, "", note, ""])
-
-
-def _cell(cell: Any) -> str:
-    published = "-" if cell.published in (NO_PUBLISHED, BLANK) else cell.published
-    ours = "-" if np.isnan(cell.ours) else f"{cell.ours:.{0 if cell.metric == 'n' else 2}f}"
-    if not np.isnan(cell.ci95_low):
-        ours += f" [{cell.ci95_low:.2f}, {cell.ci95_high:.2f}]"
-    return f"{published} \\| {ours}" + ("*" if cell.p_holm < ALPHA else "")
+    return comparing.page(table, title, published_on="ISLES 2018", decimals={"n": 0}, counts=[PARAMETERS])
 
 
 def _reported(number: int | str) -> pd.DataFrame:
@@ -229,31 +196,7 @@ def _compared(
     references: Sequence[str],
     parameters_m: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    reported, proposed = _reported(number), PROPOSED[number]
+    reported = _reported(number)
     cells = reported[reported["statistic"].isin(["mean", "count"])]
-    printed = list(dict.fromkeys(cells["method"]))
-    if proposed not in printed:
-        step = "restore data_manifests/reported from the repository"
-        raise ManifestError(f"table {number}", found=printed, wanted=f"the row {proposed}", next_step=step)
-    if strange := sorted(set(scores["method"]) - {*printed, *references}):
-        wanted = f"{', '.join(printed)}, or a name among the references"
-        raise DataError(f"scores of table {number}", found=strange, wanted=wanted, next_step="rename these rows")
-    scored = cells[cells["metric"] != PARAMETERS].drop_duplicates("metric").assign(published_cell=NO_PUBLISHED)
-    rows, values = [], {}
-    for cell in pd.concat([cells, *(scored.assign(method=name) for name in references)]).itertuples():
-        key, found, ours = (cell.method, cell.metric), pd.Series(dtype=float), np.nan
-        if cell.metric == PARAMETERS:
-            ours = (parameters_m or {}).get(cell.method, np.nan)
-        else:
-            name, factor = METRICS[cell.metric]
-            needed = cell.method in printed and bool(cell.published_cell)
-            found = values_of(scores, cell.method, name, needed=needed) * factor
-        values[key] = found
-        row = row_of(*key, cell.unit, cell.published_cell or BLANK, found, settings.seed)
-        rows.append(row if np.isnan(ours) else row | {"ours": ours})
-    compare(rows, values, proposed, printed, settings.seed)
-    lacking = {name: NOT_RUN for name in printed if name not in set(scores["method"])}
-    table = finished(rows, lacking | dict.fromkeys(references, "done") | dict(status), settings)
-    counted = table["metric"] == PARAMETERS
-    words = table["ours"].notna().map({True: "done", False: NOT_RUN})
-    return table.assign(status=table["status"].mask(counted, words))
+    how = {"proposed": PROPOSED[number], "references": references, "counts": {PARAMETERS: parameters_m or {}}}
+    return comparing.compared(cells, METRICS, scores, status, settings, **how)

@@ -1,12 +1,13 @@
 """Cases on disk: nothing is lost, and what was written before can be read."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from strokelib.data.cases import Case, Volume, load_case, save_case
+from strokelib.data.cases import Case, Volume, fullest_slice, load_case, save_case, shown_slice
 from strokelib.errors import DataError
 
 HU = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -55,3 +56,19 @@ def test_a_file_cut_short_is_refused_by_name(tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(DataError, match=r"case\.safetensors"):
         load_case(path)
+
+
+def test_the_slice_shown_is_the_first_of_those_with_most_lesion():
+    lesion = np.zeros((4, 3, 5), bool)
+    lesion[1, 0, :2] = lesion[2, 1:, 0] = lesion[3, 0, 0] = True
+    assert fullest_slice(lesion) == 1
+    assert fullest_slice(lesion.astype(np.uint8)) == 1
+    assert shown_slice(dataclasses.replace(case(), lesion=lesion, brain=~lesion)) == 1
+    with pytest.raises(DataError, match="slice of scan-1: found a reference without lesion"):
+        fullest_slice(lesion & False, "scan-1")
+
+
+@pytest.mark.parametrize(("name", "words"), [("lesion", "no reference"), ("brain", "no brain mask")])
+def test_a_case_without_reference_or_brain_has_no_slice_to_show(name, words):
+    with pytest.raises(DataError, match=f"case made-1: found {words}"):
+        shown_slice(dataclasses.replace(case(), **{name: None}))

@@ -29,40 +29,13 @@ from strokelib.errors import DataError
 
 sys.path.insert(0, str(Path(__file__).parent))
 import archives
-
-LPS = np.diag([-0.5, -0.75, 4.0, 1.0])
-LPS[:3, 3] = [60.0, 55.0, -20.0]
-
-
-def scan(seed=0, dtype=np.int16, shape=(5, 7, 6)):
-    values = np.random.default_rng(seed).normal(30, 300, shape)
-    return Volume(values.astype(dtype), LPS.copy())
-
-
-def save(path, array_xyz, affine, **header):
-    image = nib.Nifti1Image(array_xyz, affine)
-    for name, value in header.items():
-        image.header[name] = value
-    nib.save(image, path)
-    return path
+from made_scans import LPS, cut, patched, save, scan
 
 
 def with_affine(value):
     affine = LPS.copy()
     affine[:3, :3] = value
     return affine
-
-
-def cut(path, keep):
-    path.write_bytes(path.read_bytes()[:keep])
-    return path
-
-
-def patched(path, offset, data):
-    raw = bytearray(path.read_bytes())
-    raw[offset : offset + len(data)] = data
-    path.write_bytes(bytes(raw))
-    return path
 
 
 def flipped(path, place):

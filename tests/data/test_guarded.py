@@ -7,6 +7,8 @@ import tempfile
 import textwrap
 import threading
 import time
+from functools import partial
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,19 +16,18 @@ import psutil
 import pytest
 
 from strokelib.data import guarded
-from strokelib.data.cases import Volume
 from strokelib.data.guarded import kind_of, read_guarded, read_many
 from strokelib.data.reading import read_dicom, read_nifti, write_nifti
 from strokelib.data.series import read_series
 from strokelib.data.shipped import head_ct_archive
 from strokelib.errors import DataError, ParameterError
 
+sys.path.insert(0, str(Path(__file__).parent))
+import made_scans
+
 AFFINE = np.array([[-0.45, 0.01, 0, 90], [0, -0.45, 0.1, 110], [0, 0, 1 / 3, -40], [0, 0, 0, 1.0]])
+scan = partial(made_scans.scan, affine=AFFINE)
 limited = pytest.mark.skipif(not guarded.LIMITS_MEMORY, reason="this system does not limit address space")
-
-
-def scan(seed=0, dtype=np.int16):
-    return Volume(np.random.default_rng(seed).normal(30, 300, (5, 7, 6)).astype(dtype), AFFINE)
 
 
 def header(shape, dtype):
@@ -121,8 +122,7 @@ class TestTheSameResults:
         np.testing.assert_array_equal(there.affine, here.affine)
 
     def test_a_refusal_says_the_same_as_that_of_the_reader(self, tmp_path):
-        path = write_nifti(scan(), tmp_path / "a.nii.gz")
-        path.write_bytes(path.read_bytes()[:150])
+        path = made_scans.cut(write_nifti(scan(), tmp_path / "a.nii.gz"), 150)
         (tmp_path / "folder").mkdir()
         for place, read in ((path, read_nifti), (tmp_path / "none.nii", read_nifti), (tmp_path / "folder", read_dicom)):
             with pytest.raises(DataError) as direct:

@@ -3,6 +3,7 @@
 import gzip
 import stat
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -18,21 +19,8 @@ from strokelib.data.reading import read_dicom, read_dicom_report, read_nifti, wr
 from strokelib.data.shipped import head_ct_archive
 from strokelib.errors import DataError
 
-LPS = np.diag([-0.5, -0.75, 4.0, 1.0])
-LPS[:3, 3] = [60.0, 55.0, -20.0]
-
-
-def scan(seed=0, dtype=np.int16, shape=(5, 7, 6)):
-    values = np.random.default_rng(seed).normal(30, 300, shape)
-    return Volume(values.astype(dtype), LPS.copy())
-
-
-def save(path, array_xyz, affine, **header):
-    image = nib.Nifti1Image(array_xyz, affine)
-    for name, value in header.items():
-        image.header[name] = value
-    nib.save(image, path)
-    return path
+sys.path.insert(0, str(Path(__file__).parent))
+from made_scans import LPS, cut, patched, save, scan
 
 
 class TestRoundTrip:
@@ -131,18 +119,6 @@ class TestOrientation:
         volume = read_nifti(tmp_path / "a.nii")
         assert volume.array.dtype.isnative
         np.testing.assert_array_equal(volume.array, scan().array)
-
-
-def cut(path, keep):
-    path.write_bytes(path.read_bytes()[:keep])
-    return path
-
-
-def patched(path, offset, data):
-    raw = bytearray(path.read_bytes())
-    raw[offset : offset + len(data)] = data
-    path.write_bytes(bytes(raw))
-    return path
 
 
 class TestUnplaced:

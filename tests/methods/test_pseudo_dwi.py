@@ -372,6 +372,7 @@ def test_the_scan_shown_has_the_median_dice_of_the_large_lesions_or_of_the_small
 
 def test_where_no_scan_has_a_lesion_of_that_size_the_median_is_of_all():
     assert middle_case(scored([(5, 0.3), (4, 0.2), (1, 0.1)])) == "scan-1"
+    assert middle_case(scored([(0, 0.0), (0, 0.0), (4, 0.2)]), large=False) == "scan-2"
 
 
 def test_one_slice_shows_what_all_rows_of_a_table_made_of_the_same_scan(study, table5):

@@ -1,0 +1,110 @@
+"""Which trainings ``published_sizes.py`` measures, and on which embedded heads.
+
+Wang et al. 2020: width 64, whole slices of 256 x 256 in batches of 5, RMSprop 0.002, x 0.2 after 60 % of the steps,
+Xavier's start, all weights of the losses.
+
+Ni et al. 2022: T, and ADN (D and F together), of width 32 on whole heads of 40 slices. On a machine of 24 GB without a
+GPU T sees 2 heads at a time in place of 40, and ADN 1 in place of 6, with pixels of 2.4 mm (128 x 128) in place of
+1.2 mm: at 256 x 256 one head would take some 19 GB and five minutes a step. ADN's few steps all lie in D's warm start,
+where Eq. 5 is computed but not descended. Poses are the identity and tissue labels the true ones: a step costs the same
+whatever these hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from strokelib.adn import alignment
+from strokelib.adn import segmentation as disentangling
+from strokelib.adn.batches import with_matrices, with_tissue
+from strokelib.adn.poses import identity_matrices
+from strokelib.adn.recipe import AdnRecipe, AlignmentRecipe
+from strokelib.adn.volumes import pooled_grid
+from strokelib.data.cases import Case
+from strokelib.data.ctp import load_ctp_parts
+from strokelib.data.phantom.cohorts import CaseFiles
+from strokelib.data.scans import load_parts
+from strokelib.data.tissue import tissue_maps_from
+from strokelib.pseudo_dwi import chain, segmentation, synthesis
+from strokelib.pseudo_dwi.recipe import ChainRecipe, InputRecipe, SegmentationRecipe, SynthesisRecipe
+from strokelib.pseudo_dwi.sampling import network_inputs
+from strokelib.recipe import Recipe
+from strokelib.train import History
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a paper.
+
+    Args:
+        cohort: Of the embedded heads.
+        recipe: Its hyper-parameters.
+        build: Recipe -> network.
+        fit: As the paper's package has it.
+        load: Settings and counts -> rendered cases.
+        inputs: Rendered cases -> what ``fit`` takes.
+        shown: Case and recipe -> the shape that the network sees.
+        val: What the recipe takes to validate on, where less than the published will do.
+        fits: Published values that a machine of 24 GB without GPU has no room or time for -> what fits.
+    """
+
+    cohort: str
+    recipe: type[Recipe]
+    build: Callable[[Any], nn.Module]
+    fit: Callable[..., History]
+    load: Callable[..., tuple[CaseFiles, ...]]
+    inputs: Callable[[Sequence[Case]], list[Case]]
+    shown: Callable[[Case, Any], tuple[int, ...]]
+    val: Mapping[str, Any] = field(default_factory=dict)
+    fits: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _perfusion(cases: Sequence[Case]) -> list[Case]:
+    how = dataclasses.asdict(InputRecipe.at("paper"))
+    return [network_inputs(case, **how) for case in cases]
+
+
+def _posed(cases: Sequence[Case]) -> list[Case]:
+    cases = list(cases)
+    labels = {case.id: tissue_maps_from("truth", case).labels() for case in cases}
+    return with_tissue(with_matrices(cases, identity_matrices(cases)), labels)
+
+
+def _volume(case: Case, recipe: AdnRecipe | AlignmentRecipe) -> tuple[int, ...]:
+    return pooled_grid(case, recipe.pool).shape
+
+
+PERFUSION = {
+    "cohort": "isles2018",
+    "load": load_ctp_parts,
+    "inputs": _perfusion,
+    "shown": lambda case, recipe: case.image.array.shape[1:],
+    "val": {"val_slices": 5},
+}
+HEADS = {"cohort": "aisd", "load": load_parts, "shown": _volume}
+TRAININGS = {
+    "chain": Training(recipe=ChainRecipe, build=chain.build, fit=chain.fit, **PERFUSION),
+    "synthesis": Training(recipe=SynthesisRecipe, build=synthesis.build, fit=synthesis.fit, **PERFUSION),
+    "segmentation": Training(recipe=SegmentationRecipe, build=segmentation.build, fit=segmentation.fit, **PERFUSION),
+    "T": Training(
+        recipe=AlignmentRecipe,
+        build=alignment.build,
+        fit=alignment.fit,
+        inputs=list,
+        fits={"batch": 2},
+        **HEADS,
+    ),
+    "ADN": Training(
+        recipe=AdnRecipe,
+        build=disentangling.build_adn,
+        fit=disentangling.fit,
+        inputs=_posed,
+        fits={"batch": 1, "pool": 2},
+        **HEADS,
+    ),
+}
