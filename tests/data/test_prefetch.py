@@ -147,19 +147,20 @@ def test_after_closing_the_sampler_goes_on_by_itself_and_so_does_the_prefetch():
 
 
 def test_the_thread_ends_when_it_is_closed_or_nobody_uses_it_any_more():
-    before = len(workers())
+    gc.collect()
+    assert wait_for(lambda: not workers())  # those of other tests
     prefetch = Prefetch(Counter())
-    assert len(workers()) == before
+    assert not workers()
     next(prefetch)
-    assert len(workers()) == before + 1
+    assert len(workers()) == 1
     prefetch.close()
-    assert len(workers()) == before
+    assert not workers()
     prefetch = Prefetch(Counter())
     next(prefetch)
-    assert len(workers()) == before + 1
+    assert len(workers()) == 1
     del prefetch
     gc.collect()
-    assert wait_for(lambda: len(workers()) == before)
+    assert wait_for(lambda: not workers())
 
 
 @pytest.mark.parametrize("ending", ["pass", "raise SystemExit(0)", "sampler.wait = 0.3; next(batches)"])
