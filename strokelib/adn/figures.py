@@ -34,6 +34,7 @@ LABELS = {
     "ADN w/o L_tissue": "ADN w/o\n" + r"$L_{tissue}$",
     "ADN (Ours)": "ADN",
 }
+VARIANT_LABELS = {"ADN w/o L_tissue and T": r"ADN w/o $L_{tissue}$ and T"}
 # Asymmetries are of a few HU: what stands in the aligned frame is shown in a narrower window than whole scans.
 WINDOW_HU, ALIGNED_HU, FULL_SCALE_HU = (0.0, 80.0), (10.0, 60.0), 100.0
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#7FD0FF", "#0072B2", "black", "#D55E00", "#FFD27F"])
@@ -236,7 +237,7 @@ def fig_disentangling_scores(
         for row, method in enumerate(methods):
             for at, anatomy in _places(row, ANATOMY_COLOURS):
                 _interval(ax, _one(table, method, anatomy, metric), at, ANATOMY_COLOURS[anatomy])
-        names = [LABELS.get(name, name).replace("\n", " ") for name in methods]
+        names = [(LABELS | VARIANT_LABELS).get(name, name).replace("\n", " ") for name in methods]
         _rows_of(ax, names, SCORE_LABELS.get(metric, metric))
         ax.margins(x=0.08)
     for ax in axes.flat[len(metrics) :]:

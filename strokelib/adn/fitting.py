@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from strokelib import train
 from strokelib.adn.recipe import HeadRecipe
@@ -65,21 +64,3 @@ def fit_heads(
         out=out,
         seed=seed,
     )
-
-
-def focus_at(focus: float, index: int, steps: int) -> float:
-    """Weight of :func:`missed_lesion_loss` at a step: falls in a line from ``focus`` to a tenth of it."""
-    return focus * (1 - 0.9 * index / steps)
-
-
-def missed_lesion_loss(logits: Tensor, lesion: Tensor) -> Tensor:
-    """The part of the cross-entropy that voxels of the lesion cause: -mean(lesion log(sigmoid(logits))).
-
-    The paper has no such term. In a run of some hundred steps a network first learns that lesion is rare and finds
-    nothing for long; with this term, whose weight falls over the run, it looks for it earlier.
-
-    Args:
-        logits: (B, 1, D, H, W).
-        lesion: The same shape, 0 or 1.
-    """
-    return -(lesion * functional.logsigmoid(logits.float())).mean()

@@ -65,8 +65,8 @@ class VolumeRecipe(HeadRecipe):
     lesion_share: float = stated(0.0, demo=1.0, source="none; the demo's parts of heads lie about the lesion so often")
     focus: float = stated(0.0, demo=20.0, source="none; extra weight of lesion in a short run, down to a tenth")
     dropout: float = stated(0.2, demo=0.0, source=f"{CODE}; none in a run of a hundred steps")
-    steps: int = stated(16_700, demo=380, smoke=3, source=BUDGET)
-    lr: float = stated(1e-3, demo=3e-3, source=f"{SEC}; the code has 1e-4 (A16)")
+    steps: int = stated(16_700, demo=320, smoke=3, source=BUDGET)
+    lr: float = stated(1e-3, demo=2e-3, source=f"{SEC}; the code has 1e-4 (A16)")
     ema_decay: float | None = stated(None, demo=0.95, source="none; steadies a run of a hundred steps")
 
 
@@ -76,9 +76,10 @@ class AdnRecipe(VolumeRecipe):
 
     network: str = stated("ADN", source=ROW)
     lambda_: float = stated(10.0, demo=1.0, source=f"{SEC}; in a short run 10 holds P at 0 before F has asked for it")
-    steps: int = stated(16_700, demo=100, smoke=3, source=f"{BUDGET}; in the demo beyond prior_steps")
+    steps: int = stated(16_700, demo=90, smoke=3, source=f"{BUDGET}; in the demo beyond prior_steps")
+    focus: float = stated(0.0, demo=2.0, source="none; F's, as low as it ends in the 3D ResUNet's row")
     lr: float = stated(1e-3, demo=5e-4, source=f"{SEC}; the code has 1e-4 (A16); D and F have learnt before")
-    prior_steps: int = stated(0, demo=380, smoke=3, source="none; D and F both start from the 3D ResUNet's row")
+    prior_steps: int = stated(0, demo=320, smoke=3, source="none; D and F both start from the 3D ResUNet's row")
     warm_steps: int = stated(334, demo=0, smoke=1, source=f"{SEC}: two epochs; their length is the code's")
     warm: str = stated("replace", source="the authors' public code; the paper's 'extra' is 'add' (A19)")
     tissue: bool = stated(True, source=ROW)
@@ -100,7 +101,7 @@ class SeanRecipe(HeadRecipe):
     crop: tuple[int, int] | None = stated(None, demo=(96, 80), source="whole slices; here a window about the brain")
     batch: int = stated(16, demo=4, source="assumed: Ni et al. trained it again, and do not say how")
     alignment_steps: int = stated(2_000, demo=80, smoke=2, source="assumed")
-    steps: int = stated(20_000, demo=360, smoke=4, source="assumed")
+    steps: int = stated(20_000, demo=310, smoke=4, source="assumed")
     focus: float = stated(0.0, demo=20.0, source="none; as in the other short runs")
     lr: float = stated(1e-3, demo=3e-3, source="assumed: as the others")
     lesion_share: float = stated(0.5, demo=0.8, source="assumed")

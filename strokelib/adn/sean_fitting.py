@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from strokelib import train
-from strokelib.adn.fitting import DICE, fit_heads, focus_at, missed_lesion_loss
+from strokelib.adn.fitting import DICE, fit_heads
 from strokelib.adn.losses import segmentation_loss
 from strokelib.adn.recipe import SeanRecipe
 from strokelib.data.augment import Augmentation
@@ -20,6 +20,7 @@ from strokelib.infer import pooled_dice, predict_slices
 from strokelib.nn.alignment import invert_rigid, warp_2d
 from strokelib.nn.baselines.sean import SEAN
 from strokelib.nn.baselines.sean_alignment import SliceAlignment, slice_alignment_loss
+from strokelib.nn.losses import focus_at, missed_lesion_loss
 
 VERSION = 1
 SURELY_NOT = -10.0  # the logit of what lies outside the aligned slice

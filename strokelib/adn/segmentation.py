@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from strokelib import train
 from strokelib.adn.batches import HeadSampler, head_volumes, matrices_of, middle
-from strokelib.adn.fitting import DICE, fit_heads, focus_at, missed_lesion_loss
+from strokelib.adn.fitting import DICE, fit_heads
 from strokelib.adn.inference import AT_A_TIME, lesion_probability, outputs, pooled_dice
 from strokelib.adn.losses import segmentation_loss, tissue_aware_loss, total_loss, warm_start_loss
 from strokelib.adn.model import ADN, Disentangled, total_asymmetry
@@ -26,6 +26,7 @@ from strokelib.nn.alignment import mirror
 from strokelib.nn.baselines.deepmedic import DeepMedic
 from strokelib.nn.baselines.resunet3d import ResUNet3D
 from strokelib.nn.baselines.unet3d import UNet3D
+from strokelib.nn.losses import focus_at, missed_lesion_loss
 
 VERSION = 1
 NOWHERE = -10.0  # a logit
@@ -114,7 +115,8 @@ def adn_loss(model: nn.Module, recipe: AdnRecipe, batch: Batch, index: int) -> d
         masks["csf"] = without_lesion(csf, lesion)
     terms = tissue_aware_loss(found.total, found.pathological, lesion, form=recipe.form, tissue=recipe.tissue, **masks)
     warm = warm_start_loss(found.pathological, lesion) if index < recipe.warm_steps else None
-    loss = total_loss(segmentation, terms.loss, recipe.lambda_, warm_start=warm, warm=recipe.warm)
+    missed = recipe.focus * missed_lesion_loss(found.logits, lesion)
+    loss = total_loss(segmentation + missed, terms.loss, recipe.lambda_, warm_start=warm, warm=recipe.warm)
     parts = {name: value.detach() for name, value in terms._asdict().items() if name != "loss"}
     return {"loss": loss, "segmentation": segmentation.detach(), **parts}
 

@@ -113,7 +113,7 @@ SOURCES = {"true tissue maps": "truth"}
 class StudyRecipe(Recipe):
     """How many heads, and where their tissue maps come from."""
 
-    train_cases: int = stated(345, demo=56, smoke=4, source=f"{PAPER}, Sec. 3, less the held-out ones (A20)")
+    train_cases: int = stated(345, demo=48, smoke=4, source=f"{PAPER}, Sec. 3, less the held-out ones (A20)")
     val_cases: int = stated(50, demo=10, smoke=2, source="none in the paper (A20)")
     test_cases: int = stated(52, smoke=3, source=f"{PAPER}, Sec. 3")
     tissue_maps: str = stated("atlas", source="SPM12 with a CT atlas; ours registers the same atlas")

@@ -90,3 +90,21 @@ def generalised_dice_loss(probability: Tensor, target: Tensor) -> Tensor:
     weight = torch.where(size > 0, 1 / size.clamp_min(1) ** 2, torch.zeros_like(size))
     both, either = (y * p).sum(dim=voxels), (y + p).sum(dim=voxels)
     return 1 - 2 * (weight * both).sum() / (weight * either).sum().clamp_min(EPSILON**2)
+
+
+def focus_at(focus: float, index: int, steps: int) -> float:
+    """Weight of :func:`missed_lesion_loss` at a step: falls in a line from ``focus`` to a tenth of it."""
+    return focus * (1 - 0.9 * index / steps)
+
+
+def missed_lesion_loss(logits: Tensor, lesion: Tensor) -> Tensor:
+    """The part of the cross-entropy that voxels of the lesion cause: -mean(lesion log(sigmoid(logits))).
+
+    The paper has no such term. In a run of some hundred steps a network first learns that lesion is rare and finds
+    nothing for long; with this term, whose weight falls over the run, it looks for it earlier.
+
+    Args:
+        logits: (B, 1, *size).
+        lesion: The same shape, 0 or 1.
+    """
+    return -(lesion * functional.logsigmoid(logits.float())).mean()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from strokelib.adn.fitting import fit_heads, focus_at, missed_lesion_loss
+from strokelib.adn.fitting import fit_heads
 from strokelib.adn.recipe import VolumeRecipe
 from strokelib.data.loading import Batch
 
@@ -74,31 +74,3 @@ def test_gradients_are_clipped_where_the_recipe_says_so_and_validations_are_spre
     assert history.curve("value")[0].tolist() == [2, 4]
     _, history = trained([0.0] * 2, tmp_path / "few", validations=50)
     assert history.curve("value")[0].tolist() == [1, 2]
-
-
-def test_the_missed_lesion_is_the_cross_entropy_of_its_voxels_over_all_voxels():
-    rng = np.random.default_rng(0)
-    logits, lesion = rng.normal(0, 3, (2, 1, 2, 3, 4)), (rng.random((2, 1, 2, 3, 4)) > 0.7).astype(float)
-    expected = 0.0
-    for place in np.ndindex(*logits.shape):
-        if lesion[place]:
-            expected -= np.log(1 / (1 + np.exp(-logits[place]))) / logits.size
-    found = missed_lesion_loss(torch.from_numpy(logits), torch.from_numpy(lesion).float())
-    assert float(found) == pytest.approx(expected, rel=1e-5)
-    assert found.dtype == torch.float32
-
-
-def test_without_lesion_nothing_is_missed_and_a_sure_miss_has_a_finite_gradient():
-    logits = torch.full((1, 1, 1, 2, 2), -200.0, requires_grad=True)
-    assert missed_lesion_loss(logits, torch.zeros(1, 1, 1, 2, 2)).item() == 0
-    loss = missed_lesion_loss(logits, torch.ones(1, 1, 1, 2, 2))
-    loss.backward()
-    assert loss.item() == pytest.approx(200)
-    assert logits.grad.flatten().tolist() == pytest.approx([-0.25] * 4)
-
-
-def test_the_extra_weight_of_lesion_starts_whole_and_ends_near_a_tenth():
-    assert focus_at(20.0, 0, 100) == 20
-    assert focus_at(20.0, 50, 100) == pytest.approx(11)
-    assert focus_at(20.0, 100, 100) == pytest.approx(2)
-    assert focus_at(0.0, 7, 100) == 0

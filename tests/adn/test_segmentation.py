@@ -174,10 +174,10 @@ def batch_of(tissue=True, seed=0, shape=(4, 6, 8)):
 
 @pytest.mark.parametrize("form", ["recommended", "printed"])
 @pytest.mark.parametrize("tissue", [True, False])
-@pytest.mark.parametrize(("index", "warm"), [(0, "replace"), (0, "add"), (2, "replace")])
-def test_the_loss_is_eq_6_put_together_by_hand(form, tissue, index, warm):
+@pytest.mark.parametrize(("index", "warm", "focus"), [(0, "replace", 0.0), (0, "add", 2.0), (2, "replace", 2.0)])
+def test_the_loss_is_eq_6_put_together_by_hand(form, tissue, index, warm, focus):
     torch.manual_seed(0)
-    used = adn_recipe(form=form, tissue=tissue, warm=warm, warm_steps=2, lambda_=3.0, dropout=0.0)
+    used = adn_recipe(form=form, tissue=tissue, warm=warm, warm_steps=2, lambda_=3.0, focus=focus, dropout=0.0)
     model, batch = build_adn(used), batch_of(tissue)
     found = adn_loss(model, used, batch, index)
     x, lesion = batch.images[:, :1], batch.lesions[:, None].float()
@@ -198,7 +198,8 @@ def test_the_loss_is_eq_6_put_together_by_hand(form, tissue, index, warm):
         expected = first + 3.0 * second
     else:
         expected = first + 3.0 * (regulariser.loss + second)
-    torch.testing.assert_close(found["loss"], expected)
+    missed = -(lesion * seen.logits.sigmoid().log()).mean()
+    torch.testing.assert_close(found["loss"], expected + focus * missed)
     assert set(found) == {"loss", "segmentation", "tissue", "size", "asymmetry", "intrinsic"}
     assert not any(value.requires_grad for name, value in found.items() if name != "loss")
     assert float(found["segmentation"]) == pytest.approx(float(first), rel=1e-6)

@@ -1,9 +1,18 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from strokelib.nn.losses import cross_entropy, dice_and_cross_entropy, generalised_dice_loss, one_hot, soft_dice_loss
+from strokelib.nn.losses import (
+    cross_entropy,
+    dice_and_cross_entropy,
+    focus_at,
+    generalised_dice_loss,
+    missed_lesion_loss,
+    one_hot,
+    soft_dice_loss,
+)
 
 
 @pytest.fixture
@@ -129,3 +138,31 @@ def test_gradients_are_finite_for_confident_and_empty_batches(extreme, lesion):
 def test_losses_are_float32_under_bfloat16_logits(batch):
     logits, target = batch
     assert dice_and_cross_entropy(logits.bfloat16(), target).dtype == torch.float32
+
+
+def test_the_missed_lesion_is_the_cross_entropy_of_its_voxels_over_all_voxels():
+    rng = np.random.default_rng(0)
+    logits, lesion = rng.normal(0, 3, (2, 1, 2, 3, 4)), (rng.random((2, 1, 2, 3, 4)) > 0.7).astype(float)
+    expected = 0.0
+    for place in np.ndindex(*logits.shape):
+        if lesion[place]:
+            expected -= np.log(1 / (1 + np.exp(-logits[place]))) / logits.size
+    found = missed_lesion_loss(torch.from_numpy(logits), torch.from_numpy(lesion).float())
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    assert found.dtype == torch.float32
+
+
+def test_without_lesion_nothing_is_missed_and_a_sure_miss_has_a_finite_gradient():
+    logits = torch.full((1, 1, 1, 2, 2), -200.0, requires_grad=True)
+    assert missed_lesion_loss(logits, torch.zeros(1, 1, 1, 2, 2)).item() == 0
+    loss = missed_lesion_loss(logits, torch.ones(1, 1, 1, 2, 2))
+    loss.backward()
+    assert loss.item() == pytest.approx(200)
+    assert logits.grad.flatten().tolist() == pytest.approx([-0.25] * 4)
+
+
+def test_the_extra_weight_of_lesion_starts_whole_and_ends_near_a_tenth():
+    assert focus_at(20.0, 0, 100) == 20
+    assert focus_at(20.0, 50, 100) == pytest.approx(11)
+    assert focus_at(20.0, 100, 100) == pytest.approx(2)
+    assert focus_at(0.0, 7, 100) == 0
