@@ -51,6 +51,11 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(UpBlock(a, b, dims, norm) for a, b in pairwise(coarse_to_fine))
         self.head = CONVOLUTIONS[dims](width, out_channels, kernel_size=1)
 
+    @property
+    def feature_channels(self) -> int:
+        """Channels of the coarsest feature map."""
+        return self.widths[-1]
+
     def encode(self, x: Tensor) -> list[Tensor]:
         """Feature maps from fine to coarse: level l has shape (B, width * 2^l, size // 2^l).
 

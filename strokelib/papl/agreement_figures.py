@@ -1,0 +1,135 @@
+"""Figure 11 of Sun et al. 2024: how far estimated volumes of small infarcts agree with the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from strokelib import plotting
+from strokelib.errors import DataError
+from strokelib.stats import BlandAltman, Estimate, bland_altman
+
+WIDTH_IN, HEIGHT_IN, SMALL_PT = 7.2, 3.25, 6.5
+SMALL_ML = 70.0
+BIAS_COLOUR, LIMIT_COLOUR = "#0072B2", "#D55E00"
+
+
+@dataclass(frozen=True)
+class VolumeAgreement:
+    """Estimated and true volumes of the scans with a small infarct.
+
+    Args:
+        name: Of the method.
+        estimated_ml: (n,).
+        reference_ml: (n,), at most ``up_to_ml``.
+        agreement: Of ``estimated_ml - reference_ml``.
+        scans: All scans, large infarcts too.
+        up_to_ml: The stratum's end.
+    """
+
+    name: str
+    estimated_ml: np.ndarray
+    reference_ml: np.ndarray
+    agreement: BlandAltman
+    scans: int
+    up_to_ml: float = SMALL_ML
+
+    @classmethod
+    def of(
+        cls, name: str, estimated_ml: Sequence[float], reference_ml: Sequence[float], up_to_ml: float = SMALL_ML
+    ) -> VolumeAgreement:
+        """Keep the scans whose reference is small.
+
+        Args:
+            name: Of the method.
+            estimated_ml: (n,).
+            reference_ml: (n,), of the same scans.
+            up_to_ml: Largest reference volume.
+
+        Raises:
+            DataError: The lengths differ, a value is not finite, or fewer than three scans are left.
+        """
+        estimated, reference = np.asarray(estimated_ml, float), np.asarray(reference_ml, float)
+        known = estimated.shape == reference.shape and estimated.ndim == 1
+        known = known and bool(np.isfinite(estimated).all() and np.isfinite(reference).all())
+        small = reference <= up_to_ml
+        if not known or small.sum() < 3:
+            found = f"{estimated.shape} and {reference.shape}, {int(small.sum())} up to {up_to_ml:g} mL"
+            wanted, step = "two finite columns of one length, three small infarcts", "score all test scans"
+            raise DataError(f"volumes of {name}", found=found, wanted=wanted, next_step=step)
+        kept = estimated[small], reference[small]
+        return cls(name, *kept, bland_altman(*kept), len(small), up_to_ml)
+
+
+def fig11_bland_altman(panels: Sequence[VolumeAgreement]) -> Figure:
+    """Difference of estimated and true volume over their mean, a panel a method, on one scale.
+
+    Source: Fig. 11, Sun et al. 2024.
+    Deviation: the paper's "95 % CI" are limits of agreement, bias plus and minus 1.96 SD (P36); here bias and limits
+        have confidence intervals of their own, the limits' exact ones. A line shows whether the difference grows with
+        the volume.
+
+    Args:
+        panels: The backbone and PAPL.
+
+    Raises:
+        DataError: There is no panel.
+    """
+    if not panels:
+        raise DataError("panels of a figure", found="none", wanted="one or more", next_step="score the scans first")
+    size = (WIDTH_IN, HEIGHT_IN)
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=size, layout="constrained", sharex=True, sharey=True, squeeze=False
+    )
+    for letter, ax, one in zip("abcdefgh", axes[0], panels, strict=False):
+        _panel(ax, one)
+        plotting.panel_letter(ax, letter)
+    axes[0, 0].set_ylabel("estimated − reference (mL)")
+    handles = [
+        Line2D([], [], color=BIAS_COLOUR, linewidth=1.3, label="bias"),
+        Line2D([], [], color=LIMIT_COLOUR, linewidth=1.1, linestyle="--", label="limits of agreement, bias ± 1.96 SD"),
+        Patch(color="0.6", alpha=0.35, label="95 % CI of each"),
+        Line2D([], [], color="0.35", linewidth=0.9, linestyle=":", label="least squares"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
+
+
+def _panel(ax: Axes, one: VolumeAgreement) -> None:
+    found, mean = one.agreement, (one.estimated_ml + one.reference_ml) / 2
+    difference = one.estimated_ml - one.reference_ml
+    for estimate, colour, style in (
+        (found.lower, LIMIT_COLOUR, "--"),
+        (found.bias, BIAS_COLOUR, "-"),
+        (found.upper, LIMIT_COLOUR, "--"),
+    ):
+        ax.axhspan(estimate.low, estimate.high, color=colour, alpha=0.14, linewidth=0, zorder=0)
+        ax.axhline(estimate.value, color=colour, linewidth=1.2, linestyle=style, zorder=1)
+    ax.axhline(0, color="0.75", linewidth=0.7, zorder=0)
+    if np.isfinite(found.slope.value):
+        ends = np.array([mean.min(), mean.max()])
+        line = found.bias.value + found.slope.value * (ends - mean.mean())
+        ax.plot(ends, line, color="0.35", linewidth=0.9, linestyle=":", zorder=2)
+    ax.plot(mean, difference, "o", color="0.25", markersize=3.2, alpha=0.85, markeredgewidth=0, zorder=3)
+    lines = [
+        f"{one.name}: n = {found.n} of {one.scans} scans, up to {one.up_to_ml:g} mL",
+        f"bias {_text(found.bias)} mL, slope {_text(found.slope, 2)}",
+        f"limits {_text(found.lower)} and {_text(found.upper)} mL",
+    ]
+    ax.set_title("\n".join(lines), loc="left", fontsize=SMALL_PT + 0.5, pad=4, linespacing=1.2)
+    ax.set(xlabel="mean of both (mL)", xlim=(0, None))
+
+
+def _text(estimate: Estimate, digits: int = 1) -> str:
+    value, low, high = (
+        f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "−")
+        for number in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({low} to {high})"
