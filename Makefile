@@ -55,7 +55,7 @@ lint: $(READY)
 	@$(BIN)/lint-imports --no-cache
 
 test: lint
-	@$(BIN)/python -B -m pytest
+	@$(BIN)/python -B -m pytest -n 2 --dist loadfile
 	@runs=$$(mktemp -d) && trap 'rm -rf "$$runs"' EXIT INT TERM && \
 	  export STROKELIB_RUNS=$$runs && $(STROKELIB) reproduce --profile smoke --engine nbval && \
 	  $(BIN)/python -B tests/data/archives.py "$$runs/archive" && \

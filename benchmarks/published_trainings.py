@@ -8,6 +8,11 @@ GPU T sees 2 heads at a time in place of 40, and ADN 1 in place of 6, with pixel
 1.2 mm: at 256 x 256 one head would take some 19 GB and five minutes a step. ADN's few steps all lie in D's warm start,
 where Eq. 5 is computed but not descended. Poses are the identity and tissue labels the true ones: a step costs the same
 whatever these hold.
+
+Seia et al. 2023: the encoder's pre-training, six heads of 65,536 outputs, on pairs of views of 16 x 112 x 112; and
+nnU-Net's fine-tuning on patches of 96 x 160 x 160, SGD. On such a machine the first sees 4 pairs in place of 64, the
+second 1 patch in place of 2, and neither has the contralateral images that the atlas makes. The printed plan, and
+intensities that are near those of the embedded heads: a step costs the same whatever these hold.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -34,6 +40,11 @@ from strokelib.pseudo_dwi import chain, segmentation, synthesis
 from strokelib.pseudo_dwi.recipe import ChainRecipe, InputRecipe, SegmentationRecipe, SynthesisRecipe
 from strokelib.pseudo_dwi.sampling import network_inputs
 from strokelib.recipe import Recipe
+from strokelib.ssl_nnunet import finetuning, pretraining
+from strokelib.ssl_nnunet.fingerprint import Intensities, Normalisation
+from strokelib.ssl_nnunet.planning import published_plan
+from strokelib.ssl_nnunet.recipe import FinetuningRecipe, PretrainingRecipe
+from strokelib.ssl_nnunet.setup import Setup
 from strokelib.train import History
 
 
@@ -79,6 +90,10 @@ def _volume(case: Case, recipe: AdnRecipe | AlignmentRecipe) -> tuple[int, ...]:
     return pooled_grid(case, recipe.pool).shape
 
 
+BRAIN = Intensities(mean=29.0, median=31.0, std=8.0, min=-40.0, max=130.0, percentile_00_5=0.0, percentile_99_5=42.0)
+SETUP = Setup(published_plan(), Normalisation((BRAIN,)))
+
+
 PERFUSION = {
     "cohort": "isles2018",
     "load": load_ctp_parts,
@@ -87,6 +102,7 @@ PERFUSION = {
     "val": {"val_slices": 5},
 }
 HEADS = {"cohort": "aisd", "load": load_parts, "shown": _volume}
+CUBES = {"cohort": "icoais", "load": load_parts, "inputs": list}
 TRAININGS = {
     "chain": Training(recipe=ChainRecipe, build=chain.build, fit=chain.fit, **PERFUSION),
     "synthesis": Training(recipe=SynthesisRecipe, build=synthesis.build, fit=synthesis.fit, **PERFUSION),
@@ -106,5 +122,23 @@ TRAININGS = {
         inputs=_posed,
         fits={"batch": 1, "pool": 2},
         **HEADS,
+    ),
+    "pretraining": Training(
+        recipe=PretrainingRecipe,
+        build=partial(pretraining.build, setup=SETUP),
+        fit=partial(pretraining.fit, setup=SETUP),
+        shown=lambda case, recipe: recipe.view,
+        val={"val_batches": 1},
+        fits={"batch": 4},
+        **CUBES,
+    ),
+    "finetuning": Training(
+        recipe=FinetuningRecipe,
+        build=partial(finetuning.build, setup=SETUP),
+        fit=partial(finetuning.fit, setup=SETUP),
+        shown=lambda case, recipe: SETUP.plan.patch,
+        val={"val_patches": 1},
+        fits={"batch": 1},
+        **CUBES,
     ),
 }

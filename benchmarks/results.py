@@ -28,10 +28,14 @@ SCRIPTS = {
     "perfusion": "Deconvolution of CT perfusion",
     "published_sizes": "Training at a published size",
     "published_sizes_adn": "Training at a published size: ADN",
+    "published_sizes_ssl_nnunet": "Training at a published size: self-supervised nnU-Net",
 }
 # Tables that are not what a script of their name prints without arguments.
-COMMANDS = {"published_sizes_adn": ("published_sizes.py", "--what", "T", "ADN")}
-ON_REQUEST = {"published_sizes", "published_sizes_adn"}  # minutes a step on one core
+COMMANDS = {
+    "published_sizes_adn": ("published_sizes.py", "--what", "T", "ADN"),
+    "published_sizes_ssl_nnunet": ("published_sizes.py", "--what", "pretraining", "finetuning"),
+}
+ON_REQUEST = {"published_sizes", *COMMANDS}  # minutes a step on one core
 PACKAGES = ("torch", "numpy", "scipy", "monai", "MedPy", "surface-distance", "SimpleITK")
 HEAD = """# Benchmarks
 

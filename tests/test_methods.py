@@ -136,6 +136,13 @@ def test_scores_are_rows_with_units():
     assert (units["dice"], units["hd95_mm"], units["pred_volume_ml"]) == ("1", "mm", "mL")
 
 
+def test_a_leak_has_to_be_asked_for_and_still_needs_cases(tmp_path):
+    found = methods.train_method(UNET, SMOKE, [*TRAIN, *TEST, *VAL], VAL, seed=0, out=tmp_path, leak=True)
+    assert found.folder.is_dir()
+    with pytest.raises(DataError, match="cases for training"):
+        methods.train_method(UNET, SMOKE, TRAIN, [], seed=0, out=tmp_path, leak=True)
+
+
 def test_a_case_without_prediction_or_reference_is_refused():
     with pytest.raises(DataError, match="made-9"):
         methods.score("none", {}, TEST)

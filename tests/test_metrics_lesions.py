@@ -109,3 +109,45 @@ def test_what_is_no_rule_no_threshold_or_no_pair_is_refused():
         metrics.lesion_scores(mask, mask, "isles24", iou=0)
     with pytest.raises(DataError, match="shape"):
         metrics.lesion_scores(mask, mask[1:])
+
+
+def test_lesions_up_to_the_limit_are_taken_away_and_larger_ones_stay_whole():
+    truth = boxes((1, 1, 1, 4), (1, 1, 10, 4), (4, 10, 10, 2))  # 16 + 16 + 4 voxels
+    truth[2, 5, 5] = True  # at a corner of the first
+    np.testing.assert_array_equal(metrics.truth_above(truth, 0.2, 3.2), truth & (np.arange(20) < 6))
+    np.testing.assert_array_equal(metrics.truth_above(truth, 0.2, 3.19), truth & (np.arange(6) < 4)[:, None, None])
+    assert not metrics.truth_above(truth, 0.2, 3.4).any()
+    np.testing.assert_array_equal(metrics.truth_above(truth, 0.2, 0), truth)
+
+
+def test_a_lesion_of_exactly_3_ml_is_taken_away_whatever_the_last_bit_says():
+    for n, voxel_ml in ((3000, 0.001), (150, 0.02), (10, 0.3), (7, 3 / 7 * (1 + 1e-15))):
+        flat = np.zeros((1, 60, 60), bool)
+        flat.ravel()[:n] = True
+        assert not metrics.truth_above(flat, voxel_ml).any()
+        assert metrics.truth_above(flat, voxel_ml * 1.001).sum() == n
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(bool, (3, 6, 6), elements=st.booleans()), st.integers(0, 6))
+def test_taking_small_lesions_away_equals_its_literal_loop(mask, limit):
+    mask &= np.indices(mask.shape).sum(axis=0) % 3 > 0
+    labels, count = ndimage.label(mask, BOX)
+    wanted = np.zeros_like(mask)
+    for n in range(1, count + 1):
+        if (labels == n).sum() > limit:
+            wanted |= labels == n
+    np.testing.assert_array_equal(metrics.truth_above(mask, 1.0, limit), wanted)
+
+
+def test_a_slice_and_an_empty_reference_can_be_filtered_and_what_is_no_mask_or_volume_is_refused():
+    flat = np.zeros((4, 8), np.uint8)
+    flat[0, 0] = flat[1, 1] = flat[3, 7] = 1
+    assert metrics.truth_above(flat, 1.0, 1.0).tolist()[:2] == [[True] + [False] * 7, [False, True] + [False] * 6]
+    assert metrics.truth_above(flat, 1.0, 1.0).sum() == 2
+    assert not metrics.truth_above(np.zeros((2, 3, 3), bool), 1.0).any()
+    with pytest.raises(DataError, match="other values"):
+        metrics.truth_above(0.5 * flat, 1.0)
+    for volumes in ((0.0, 3.0), (-1.0, 3.0), (float("nan"), 3.0), (float("inf"), 3.0), (1.0, -1.0)):
+        with pytest.raises(ParameterError, match="volumes"):
+            metrics.truth_above(flat, *volumes)

@@ -35,6 +35,8 @@ class PatchSampler(SeededStream):
         seed: Seed of the stream.
         lesion_share: Share of samples that are centred on a lesion voxel, 0 to 1; others may hold lesion too.
         augmentation: Changes to each sample; none by default.
+        inside: Move a patch that passes the volume's edge into the volume, as nnU-Net does, so that it shows as much of
+            it as it can; its lesion voxel is then no longer in the middle.
 
     Raises:
         ParameterError: Size or share is impossible.
@@ -49,6 +51,7 @@ class PatchSampler(SeededStream):
         seed: int,
         lesion_share: float = 1 / 3,
         augmentation: Augmentation3d = NONE_3D,
+        inside: bool = False,
     ) -> None:
         super().__init__(batch, seed)
         if len(size) != 3 or min(size) < 1 or not 0 <= lesion_share <= 1:
@@ -59,7 +62,7 @@ class PatchSampler(SeededStream):
                 next_step="correct the recipe",
             )
         self.volumes, self.size, self.lesion_share = volumes, tuple(size), lesion_share
-        self.augmentation, self.holding = augmentation, np.flatnonzero(volumes.with_lesion)
+        self.augmentation, self.holding, self.inside = augmentation, np.flatnonzero(volumes.with_lesion), inside
         if lesion_share > 0 and not len(self.holding):
             raise DataError(
                 "volumes",
@@ -79,8 +82,13 @@ class PatchSampler(SeededStream):
         """Scan and first voxel (z, y, x) of sample ``number``; the patch may pass the volume's edges."""
         if self.centred_on_lesion(number):
             scan = int(generator.choice(self.holding))
-            voxel = np.unravel_index(generator.choice(self.volumes.lesion_voxels[scan]), self.volumes.shapes[scan])
-            return scan, tuple(int(v) - side // 2 for v, side in zip(voxel, self.size, strict=True))
+            shape = self.volumes.shapes[scan]
+            voxel = np.unravel_index(generator.choice(self.volumes.lesion_voxels[scan]), shape)
+            start = tuple(int(v) - side // 2 for v, side in zip(voxel, self.size, strict=True))
+            if self.inside:
+                free = [n - side for n, side in zip(shape, self.size, strict=True)]
+                start = tuple(min(max(s, 0), f) if f >= 0 else f // 2 for s, f in zip(start, free, strict=True))
+            return scan, start
         scan = int(generator.integers(len(self.volumes)))
         free = [n - side for n, side in zip(self.volumes.shapes[scan], self.size, strict=True)]
         return scan, tuple(int(generator.integers(f + 1)) if f >= 0 else f // 2 for f in free)

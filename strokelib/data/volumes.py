@@ -89,14 +89,14 @@ class Volumes(Sequence[Scan]):
 
     Args:
         cases: Prepared cases; they may be read from disk whenever one is asked for.
-        reader: How a case becomes a scan.
+        reader: How a case becomes a scan: a :class:`Reader` or a function of one's own.
         cache_mib: Memory that the kept scans may take, in MiB.
 
     Raises:
         DataError: There is no case, or one cannot be used.
     """
 
-    def __init__(self, cases: Sequence[Case], reader: Reader, cache_mib: float) -> None:
+    def __init__(self, cases: Sequence[Case], reader: Callable[[Case], Scan], cache_mib: float) -> None:
         self.cases, self.reader = cases, reader
         self.kept: dict[int, Scan] = {}
         self.kept_mib = 0.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -81,6 +82,11 @@ class Method:
     modules: tuple[str, ...]
     validation: str = "pooled_dice"
     predict_all: PredictAll | None = None
+
+    def given(self, **values: Any) -> Method:
+        """The method with further arguments of ``build``, ``fit`` and ``predict`` filled in."""
+        parts = ("build", "fit", "predict")
+        return replace(self, **{name: partial(getattr(self, name), **values) for name in parts})
 
     def versions(self) -> dict[str, int]:
         """Module name to ``VERSION``; a change of any of them makes earlier trainings void."""

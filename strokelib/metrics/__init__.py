@@ -26,7 +26,7 @@ score Dice 0. :func:`summarise` counts each status and leaves no case out withou
 
 from strokelib.metrics.cases import segmentation_metrics, summarise
 from strokelib.metrics.images import ImageScores, image_scores, local_box, psnr_db, ssim_map
-from strokelib.metrics.lesions import LesionScores, lesion_scores
+from strokelib.metrics.lesions import LesionScores, lesion_scores, truth_above
 from strokelib.metrics.masks import STATUSES
 from strokelib.metrics.overlap import (
     absolute_volume_difference_ml,
@@ -64,6 +64,7 @@ __all__ = [
     "summarise",
     "surface_dice",
     "surface_distances",
+    "truth_above",
     "unit_of",
     "volume_difference_ml",
     "volume_ml",

@@ -1,4 +1,4 @@
-"""Scores of single lesions: which of them were found, by the rules of two challenges.
+"""Scores of single lesions: which of them were found, by the rules of two challenges, and which are large enough.
 
 A lesion is a connected component of a mask; voxels that share a corner belong together (26 neighbours in 3-D, 8 in
 2-D). The two rules score the same masks very differently, so that a lesion-wise score without the name of its rule
@@ -7,16 +7,19 @@ says nothing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from strokelib.errors import ParameterError
-from strokelib.metrics.masks import Empty, Status, checked_masks, checked_name, cropped, status_of
+from strokelib.metrics.masks import Empty, Status, checked_mask, checked_masks, checked_name, cropped, status_of
 
 Rule = Literal["isles22", "isles24"]
 ISLES24_IOU = 0.2
+# A lesion of exactly the limit, such as 3 mL made of 0.08 mL voxels, must not be kept for the last bit.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,34 @@ def lesion_scores(
         status=status,
         rule=rule,
     )
+
+
+def truth_above(lesion: np.ndarray, voxel_ml: float, limit_ml: float = 3.0) -> np.ndarray:
+    """The lesions of a reference that are larger than a limit; the others become background.
+
+    A prediction is left as it is, so that whatever it finds in a lesion taken away counts as false. A case whose
+    reference is then empty has nothing left to be scored.
+
+    Args:
+        lesion: Reference mask, (D, H, W) or (H, W).
+        voxel_ml: Volume of a voxel in mL.
+        limit_ml: A lesion of this volume or less is taken away.
+
+    Returns:
+        Bool, of the mask's shape.
+
+    Raises:
+        DataError: The mask is not binary.
+        ParameterError: A volume is out of range.
+    """
+    mask = checked_mask("lesion", lesion)
+    if not (voxel_ml > 0 and limit_ml >= 0 and math.isfinite(voxel_ml)):
+        found, wanted = f"voxels of {voxel_ml} mL, limit {limit_ml} mL", "voxels above 0 mL, a limit of 0 mL or more"
+        raise ParameterError("volumes", found=found, wanted=wanted, next_step="pass the voxel_ml of the case's image")
+    labels, _ = _components(mask.reshape((1,) * (3 - mask.ndim) + mask.shape), mask.ndim == 2)
+    kept = np.bincount(labels.ravel()) * voxel_ml > limit_ml * (1 + ROUNDING)
+    kept[0] = False
+    return kept[labels].reshape(mask.shape)
 
 
 def _components(mask: np.ndarray, flat: bool) -> tuple[np.ndarray, int]:

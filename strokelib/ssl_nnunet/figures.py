@@ -1,222 +1,173 @@
-"""The figures of Seia et al. 2023."""
+"""The figures of Seia et al. 2023, and one of ours. They draw what they are given; nothing here saves a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
+import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from strokelib import plotting
-from strokelib.data.cases import Volume
 from strokelib.errors import DataError
-
-WIDTH_IN, HEIGHT_IN = 7.2, 5.26
-TILE_IN, GAP_IN, LEFT_IN, TOP_IN, CAPTION_IN, ROW_GAP_IN, PAD_IN = 1.17, 0.3, 0.08, 0.38, 0.3, 0.16, 0.045
-ROWS = 3
-FIELD_MM = 208.0
-STEPS = ("as scanned", "a. resampled", "b. brain only", "c, d. registered", "e. result")
-BRAIN_HU, CLIPPED_HU = (0.0, 80.0), (-100.0, 400.0)
-BOX_COLOUR, ARROW_COLOUR, FIXED_COLOUR = "#EEF3F7", "#34495E", "#0072B2"
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One picture of a pipeline: a volume and where to cut it.
-
-    Args:
-        volume: Any grid.
-        at_mm: (x, y, z) in RAS mm: the cut goes through it, the picture is centred on it.
-        outline: (D, H, W) bool, drawn in orange, or None.
-    """
-
-    volume: Volume
-    at_mm: np.ndarray
-    outline: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a picture stands and how it is drawn.
-
-    Args:
-        column: From the left.
-        row: From the top.
-        caption: Stands below; ``{voxel}``, ``{mr}``, ``{low}`` and ``{high}`` are filled in.
-        limits: Ends of the grey scale, or None for the picture's own 0.5 and 99.5 percentiles.
-        plane: ``axial`` or ``coronal``.
-    """
-
-    column: int
-    row: int
-    caption: str
-    limits: tuple[float, float] | None = BRAIN_HU
-    plane: str = "axial"
-
-
-PLACES = {
-    "mr_raw": Place(0, 0, "{mr}\n{voxel}", None),
-    "mr_1mm": Place(1, 0, "{mr}\n{voxel}", None),
-    "mr_brain": Place(2, 0, "{mr}, stripped", None),
-    "mr_on_ct": Place(3, 0, "c. {mr} and its mask\non the NCCT's grid", None),
-    "mask_on_ct": Place(4, 0, "reference mask\non the NCCT"),
-    "ct_raw": Place(0, 1, "NCCT\n{voxel}"),
-    "ct_1mm": Place(1, 1, "NCCT\n{voxel}"),
-    "ct_brain": Place(2, 1, "NCCT, stripped"),
-    "ct_clipped": Place(4, 1, "e. NCCT, clipped\n{low} to {high} HU", CLIPPED_HU),
-    "ct_raw_coronal": Place(0, 2, "NCCT, coronal", plane="coronal"),
-    "ct_1mm_coronal": Place(1, 2, "NCCT, coronal", plane="coronal"),
-    "atlas": Place(2, 2, "CT atlas\n(Rorden et al. 2012)"),
-    "contralateral": Place(3, 2, "d. contralateral image\nflipped in the atlas"),
-    "contralateral_clipped": Place(4, 2, "e. contralateral, clipped\n{low} to {high} HU", CLIPPED_HU),
-}
-ARROWS = (
-    ("mr_raw", "mr_1mm"),
-    ("mr_1mm", "mr_brain"),
-    ("mr_brain", "mr_on_ct"),
-    ("mr_on_ct", "mask_on_ct"),
-    ("ct_raw", "ct_1mm"),
-    ("ct_1mm", "ct_brain"),
-    ("ct_brain", "ct_clipped"),
-    ("ct_raw_coronal", "ct_1mm_coronal"),
-    ("ct_brain", "atlas"),
-    ("atlas", "contralateral"),
-    ("contralateral", "contralateral_clipped"),
+from strokelib.figures.image_grids import Picture, PictureRow, image_grid
+from strokelib.figures.perfusion import WIDTH_IN
+from strokelib.ssl_nnunet.block_diagrams import fig02_self_distillation as fig02_self_distillation
+from strokelib.ssl_nnunet.block_diagrams import fig03_architecture as fig03_architecture
+from strokelib.ssl_nnunet.box_plots import LEGEND, SMALL_PT, brackets, means_over_dots, methods_of, score_boxes
+from strokelib.ssl_nnunet.estimates import ABOVE_3ML, ALL_LESIONS, CRITERIA, MEAN, p_text
+from strokelib.ssl_nnunet.examples import MaskExample
+from strokelib.ssl_nnunet.preparation_figure import CLIPPED_HU as CLIPPED_HU
+from strokelib.ssl_nnunet.preparation_figure import FIELD_MM as FIELD_MM
+from strokelib.ssl_nnunet.preparation_figure import PLACES as PLACES
+from strokelib.ssl_nnunet.preparation_figure import Shot as Shot
+from strokelib.ssl_nnunet.preparation_figure import fig01_preprocessing as fig01_preprocessing
+from strokelib.ssl_nnunet.representation_figures import fig08_representations as fig08_representations
+from strokelib.ssl_nnunet.representation_figures import (
+    figB9_representations_two_channels as figB9_representations_two_channels,
 )
 
-
-def _cut(shot: Shot, place: Place) -> tuple[np.ndarray, np.ndarray | None, list[float]]:
-    """Picture, outline and extent in mm (left, right, bottom, top) about the point."""
-    volume = shot.volume
-    x, y, z = (np.linalg.inv(volume.affine) @ np.append(shot.at_mm, 1.0))[:3]
-    dz, dy, dx = volume.spacing
-    depth, height, width = volume.array.shape
-    axial = place.plane == "axial"
-    number, count = (round(float(z)), depth) if axial else (round(float(y)), height)
-    if not 0 <= number < count:
-        step = "give a point inside the volume"
-        raise DataError("picture", found=f"slice {number}", wanted=f"0 to {count - 1}", next_step=step)
-    part = (number,) if axial else (slice(None, None, -1), number)
-    side = [-(x + 0.5) * dx, (width - x - 0.5) * dx]
-    upright = [(height - y - 0.5) * dy, -(y + 0.5) * dy] if axial else [-(z + 0.5) * dz, (depth - z - 0.5) * dz]
-    return volume.array[part], None if shot.outline is None else shot.outline[part], side + upright
+PANEL_IN, HEIGHT_IN = 4.0, 3.3
+WINDOW_HU = (0.0, 80.0)
+# Methods whose pictures leave room for two numbers below each.
+WIDE_ENOUGH_FOR = 5
+# The paper's colour of the reference in Fig. 7; all other figures outline it in orange.
+REFERENCE_COLOUR = "#E8112D"
 
 
-def _draw(ax: Axes, shot: Shot, place: Place) -> None:
-    picture, outline, extent = _cut(shot, place)
-    limits = place.limits or tuple(np.percentile(picture, (0.5, 99.5)))
-    ax.imshow(picture, cmap="gray", vmin=limits[0], vmax=limits[1], extent=extent, interpolation="nearest")
-    if outline is not None and outline.any():
-        ax.contour(
-            outline.astype(float),
-            levels=[0.5],
-            colors=[plotting.TRUTH_COLOUR],
-            linewidths=[0.9],
-            extent=extent,
-            origin="upper",
-        )
-    half = FIELD_MM / 2
-    ax.set(xlim=(-half, half), ylim=(half, -half) if place.plane == "axial" else (-half, half), facecolor="black")
-    ax.set_aspect("auto")
-    plotting.bare(ax)
+def fig04_dice_validation(scores: pd.DataFrame, tests: pd.DataFrame) -> Figure:
+    """Dice of both trainings from scratch and of the best pre-trained one on the validation part, all lesions.
 
-
-def _box(place: Place) -> tuple[float, float, float, float]:
-    """Left, bottom, right and top of a picture, in inches from the figure's lower left corner."""
-    left = LEFT_IN + place.column * (TILE_IN + GAP_IN)
-    top = HEIGHT_IN - TOP_IN - place.row * (TILE_IN + CAPTION_IN + ROW_GAP_IN)
-    return left, top - TILE_IN, left + TILE_IN, top
-
-
-def _arrow(figure: Figure, start: tuple[float, float], end: tuple[float, float], *, dashed: bool = False) -> None:
-    """An arrow between two points given in inches."""
-    size = np.array([WIDTH_IN, HEIGHT_IN])
-    figure.add_artist(
-        FancyArrowPatch(
-            tuple(np.array(start) / size),
-            tuple(np.array(end) / size),
-            transform=figure.transFigure,
-            arrowstyle="-|>",
-            mutation_scale=9,
-            linewidth=1.1,
-            linestyle=(0, (3, 1.6)) if dashed else "-",
-            color=FIXED_COLOUR if dashed else ARROW_COLOUR,
-            shrinkA=0,
-            shrinkB=0,
-        )
-    )
-
-
-def _between(figure: Figure, start: Place, end: Place) -> None:
-    """The arrow from one picture to the next: to the right in a row, downwards in a column."""
-    left, bottom, right, top = _box(start)
-    to_left, _, _, to_top = _box(end)
-    if start.row == end.row:
-        middle = (bottom + top) / 2
-        _arrow(figure, (right + PAD_IN, middle), (to_left - PAD_IN, middle))
-    else:
-        middle = (left + right) / 2
-        _arrow(figure, (middle, bottom - CAPTION_IN / 2 - 0.02), (middle, to_top + PAD_IN))
-
-
-def fig01_preprocessing(shots: Mapping[str, Shot], *, mr_name: str = "DWI") -> Figure:
-    """The preprocessing pipeline, each step with the picture it made.
-
-    Source: Fig. 1, Seia et al. 2023.
-    Deviation: the pictures are of one embedded head, with our own skull strip and registration; coronal cuts are added,
-        in which the resampling can be seen.
+    Source: Fig. 4, Seia et al. 2023.
+    Deviation: single scans, means, exact p values and those adjusted by Holm are added; stars are the usual ones
+        (erratum S21).
 
     Args:
-        shots: One picture for each name in :data:`PLACES`.
-        mr_name: ``DWI`` or ``ADC``.
+        scores: Columns method, case, metric, value, with ``dice``.
+        tests: From :func:`strokelib.ssl_nnunet.tables.paired_tests` of the same scores; its methods are drawn.
 
     Raises:
-        DataError: A picture is missing, or a point lies outside its volume.
+        DataError: There is no test under this criterion, or a method of the tests has no Dice.
     """
-    missing = sorted(set(PLACES) - set(shots))
-    if missing:
-        step = "give a Shot for each of them"
-        raise DataError("pictures", found=f"none for {', '.join(missing)}", wanted="all", next_step=step)
-    figure = plt.figure(figsize=(WIDTH_IN, HEIGHT_IN))
-    size = np.array([WIDTH_IN, HEIGHT_IN, WIDTH_IN, HEIGHT_IN])
-    for column, step in enumerate(STEPS):
-        left, _, right, top = _box(Place(column, 0, ""))
-        _, bottom, _, _ = _box(Place(column, ROWS - 1, ""))
-        low = bottom - CAPTION_IN - 0.04
-        corner, extent = np.array([left - PAD_IN, low]), np.array([TILE_IN + 2 * PAD_IN, top + 0.3 - low])
-        band = FancyBboxPatch(
-            corner / size[:2],
-            *(extent / size[:2]),
-            boxstyle="round,pad=0,rounding_size=0.008",
-            transform=figure.transFigure,
-            facecolor=BOX_COLOUR,
-            edgecolor="none",
-            zorder=-1,
-        )
-        figure.add_artist(band)
-        figure.text(
-            (left + right) / 2 / WIDTH_IN, (top + 0.15) / HEIGHT_IN, step, ha="center", va="center", weight="bold"
-        )
-    for name, place in PLACES.items():
-        left, bottom, right, top = _box(place)
-        ax = figure.add_axes(np.array([left, bottom, TILE_IN, TILE_IN]) / size)
-        _draw(ax, shots[name], place)
-        dz, dy, dx = shots[name].volume.spacing
-        voxel = "1 mm³" if np.allclose((dz, dy, dx), 1.0) else f"{dx:.2g} x {dy:.2g} x {dz:.2g} mm"
-        low, high = CLIPPED_HU
-        text = place.caption.format(mr=mr_name, voxel=voxel, low=f"{low:.0f}", high=f"{high:.0f}")
-        at = ((left + right) / 2 / WIDTH_IN, (bottom - 0.04) / HEIGHT_IN)
-        figure.text(*at, text, ha="center", va="top", fontsize=6.5, linespacing=1.15)
-    for start, end in ARROWS:
-        _between(figure, PLACES[start], PLACES[end])
-    left, bottom, right, top = _box(Place(3, 1, ""))
-    middle, line = (left + right) / 2, (bottom + top) / 2
-    _arrow(figure, (middle, line), (middle, _box(PLACES["mr_on_ct"])[1] - CAPTION_IN), dashed=True)
-    _arrow(figure, (middle, line), (middle, _box(PLACES["contralateral"])[3] + PAD_IN), dashed=True)
-    at = ((middle + 0.07) / WIDTH_IN, (line - 0.17) / HEIGHT_IN)
-    figure.text(*at, "fixed\nimage", fontsize=6.5, va="center", color=FIXED_COLOUR)
+    return _boxes({ALL_LESIONS: scores}, tests)
+
+
+def fig05_dice_validation_above_3ml(scores: pd.DataFrame, tests: pd.DataFrame) -> Figure:
+    """The same of lesions above 3 mL.
+
+    Source: Fig. 5, Seia et al. 2023.
+    Deviation: as :func:`fig04_dice_validation`; so are arguments and errors. The printed caption says "AIS" for icoAIS
+        (erratum S22).
+    """
+    return _boxes({ABOVE_3ML: scores}, tests)
+
+
+def fig06_dice_test(scores: Mapping[str, pd.DataFrame], tests: pd.DataFrame) -> Figure:
+    """The same on the test part, a panel a criterion.
+
+    Source: Fig. 6, Seia et al. 2023.
+    Deviation: as :func:`fig04_dice_validation`; so are errors. p values are adjusted over both criteria.
+
+    Args:
+        scores: Criterion (of :data:`strokelib.ssl_nnunet.estimates.CRITERIA`) -> scores.
+        tests: Of both criteria together.
+    """
+    return _boxes({name: scores[name] for name in CRITERIA if name in scores}, tests)
+
+
+def _boxes(scores: Mapping[str, pd.DataFrame], tests: pd.DataFrame) -> Figure:
+    size = (min(WIDTH_IN, PANEL_IN * len(scores)), HEIGHT_IN)
+    figure, axes = plt.subplots(1, len(scores), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    for ax, (criterion, part) in zip(axes[0], scores.items(), strict=True):
+        own = tests[tests["lesion_filter"] == criterion]
+        dice = part[part["metric"] == "dice"]
+        methods = methods_of(own)
+        if not methods or (lacking := sorted(set(methods) - set(dice["method"]))):
+            found = f"no Dice of {', '.join(lacking)}" if methods else "no test"
+            step = "make the tests from the same scores"
+            raise DataError(f"figure of {criterion}", found=found, wanted="both", next_step=step)
+        values = {name: dice.loc[dice["method"] == name, "value"].to_numpy() for name in methods}
+        score_boxes(ax, values, label="Dice" if ax is axes[0, 0] else "")
+        brackets(ax, own, methods)
+        ax.set_title(criterion, pad=8)
+    figure.supxlabel(("\n" if len(scores) == 1 else ";  ").join(LEGEND), fontsize=SMALL_PT, color="0.3")
+    return figure
+
+
+def fig07_examples(rows: Sequence[MaskExample]) -> Figure:
+    """The scan with its reference, then the mask of each method on it, a row a scan.
+
+    Source: Fig. 7, Seia et al. 2023.
+    Deviation: scans are chosen by :func:`strokelib.ssl_nnunet.examples.failed_and_good`; the slice is the one with most
+        lesion; Dice and volume of the whole scan stand below each mask. The reference is red, as in the paper, and
+        outlined.
+
+    Args:
+        rows: Slices with masks of the same rows of a table, from top to bottom.
+
+    Raises:
+        DataError: No slice, or another set of rows on one of them.
+    """
+    names = list(rows[0].predicted) if rows else []
+    if not names or any(set(one.predicted) != set(names) for one in rows):
+        found, step = [list(one.predicted) for one in rows], "show the same methods on each slice"
+        raise DataError("slices of a figure", found=found, wanted="one or more, same methods", next_step=step)
+    drawn = []
+    for one in rows:
+        scan = Picture(np.where(one.brain, one.image_hu, np.nan), "", f"{one.lesion_ml:.1f} mL", WINDOW_HU)
+        notes = [_note(one, name, len(names) <= WIDE_ENOUGH_FOR) for name in names]
+        found = [dataclasses.replace(scan, note=note) for note in notes]
+        pictures = [scan, *found]
+        if not drawn:
+            titles = ["reference", *names]
+            pictures = [dataclasses.replace(p, title=title) for p, title in zip(pictures, titles, strict=True)]
+        drawn.append(PictureRow(pictures, one.brain, one.spacing_yx, one.name))
+    figure = image_grid(drawn)
+    masks = [mask for one in rows for mask in (None, *(one.predicted[name] for name in names))]
+    lesions = [one.lesion for one in rows for _ in range(len(names) + 1)]
+    for ax, mask, lesion in zip(figure.axes, masks, lesions, strict=True):
+        if mask is not None and mask.any():
+            ax.contourf(mask.astype(float), levels=[0.5, 1.5], colors=[plotting.PREDICTION_COLOUR], alpha=0.55)
+        plotting.outline(ax, lesion, REFERENCE_COLOUR, width=1.0)
+    figure.legends[0].get_lines()[0].set_color(REFERENCE_COLOUR)
+    return figure
+
+
+def _note(one: MaskExample, name: str, with_volume: bool) -> str:
+    said = "no Dice" if np.isnan(one.dice[name]) else f"Dice {one.dice[name]:.2f}"
+    return f"{said}, {one.predicted_ml[name]:.1f} mL" if with_volume else said
+
+
+def freezing_plot(scores: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Dice against the share of the fine-tuning during which the encoder is frozen, with the mean and its interval.
+
+    Source: Sec. 3.5.1, Seia et al. 2023, in words.
+    Deviation: none.
+
+    Args:
+        scores: Columns method (of :data:`strokelib.ssl_nnunet.tables.FROZEN`), case, metric, value, with ``dice``.
+        table: From :func:`strokelib.ssl_nnunet.tables.table_freezing` of the same scores.
+
+    Raises:
+        DataError: A share of ``scores`` is not in ``table``.
+    """
+    dice = scores[scores["metric"] == "dice"]
+    lines = table[(table["metric"] == "DSC") & (table["statistic"] == MEAN)].set_index("row")
+    if lacking := sorted(set(dice["method"]) - set(lines.index)):
+        step = "make the table from the same scores"
+        raise DataError("table of freezing", found=f"no {lacking}", wanted="each share", next_step=step)
+    shares = [name for name in lines.index if name in set(dice["method"])]
+    figure, ax = plt.subplots(figsize=(PANEL_IN, 2.7), layout="constrained")
+    values = {name: dice.loc[dice["method"] == name, "value"].to_numpy() for name in shares}
+    means_over_dots(ax, values, {name: tuple(lines.loc[name, ["ours", "ci95_low", "ci95_high"]]) for name in shares})
+    for at, name in enumerate(shares):
+        line = lines.loc[name]
+        if not np.isnan(line["p"]):
+            adjusted = p_text(line["p_holm"]).removeprefix("= ")
+            said = f"Δ Dice {line['difference']:+.3f}\np {p_text(line['p'])}\nHolm {adjusted}"
+            ax.text(at, 1.02, said, ha="center", va="bottom", fontsize=SMALL_PT, transform=ax.get_xaxis_transform())
+    ax.axhline(lines["ours"].iloc[0], color="0.6", linewidth=0.8, linestyle="--", zorder=0)
+    ax.set(ylim=(-0.02, 1.0), ylabel="Dice", xlabel="share of the training with a frozen encoder")
     return figure

@@ -16,7 +16,7 @@ from strokelib.data.grids import AIR_HU, rectify, resample
 from strokelib.data.mr_to_ct import RegisteredMR, mr_brain_mask, mr_to_ct
 from strokelib.data.registration import register_affine
 from strokelib.data.skullstrip import skull_strip
-from strokelib.ssl_nnunet.figures import Shot
+from strokelib.ssl_nnunet.preparation_figure import Shot
 
 VERSION = 1
 CUBE_MM = (1.0, 1.0, 1.0)

@@ -56,6 +56,20 @@ def test_any_stretch_of_the_stream_holds_the_share_of_lesion_patches_to_within_o
     assert centred.mean() == pytest.approx(share, abs=4e-4)
 
 
+def test_a_patch_kept_inside_starts_in_the_volume_still_holds_its_lesion_voxel_and_is_centred_where_it_is_longer():
+    data, size = volumes(3, healthy=()), (6, 12, 18)
+    one = PatchSampler(data, size, 1, 0, 1.0, NONE_3D, inside=True)
+    seen = set()
+    for number in range(200):
+        scan, start = one.place(number, np.random.default_rng(number))
+        shape = SHAPES[scan]
+        for s, n, side in zip(start, shape, size, strict=True):
+            assert 0 <= s <= n - side if n >= side else s == (n - side) // 2
+            seen.add(n >= side)
+    assert seen == {True, False}
+    assert all(next(one).lesions.any() for _ in range(20))
+
+
 def test_a_lesion_patch_has_a_lesion_voxel_in_its_middle_also_at_the_edge_of_the_volume():
     made = next(sampler(batch=60, share=1.0, augmentation=NONE_3D))
     assert made.lesions[:, 2, 6, 5].eq(1).all()
