@@ -203,6 +203,7 @@ def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path, who
     folder = tmp_path / "checkpoints"
     left = [folder / ".step_00000006.abc.tmp.safetensors", folder / ".step_00000006.x.tmp.json"]
     left += [tmp_path / ".history.abc.tmp.csv", tmp_path / ".cases.abc.tmp.csv"]
+    left += [folder / ".tmpZmCmm0"]  # safetensors names its own so
     for path in left:
         path.write_bytes(b"half")
     shutil.copy(folder / "step_00000004.safetensors", folder / "step_00000006.safetensors")  # its JSON is missing

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from strokelib.errors import CheckpointError, PipelineError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LEFTOVERS = (".history.*.tmp.csv", ".cases.*.tmp.csv", "checkpoints/.step_*.tmp.*")
+# The last one is what safetensors itself writes before it renames.
+LEFTOVERS = (".history.*.tmp.csv", ".cases.*.tmp.csv", "checkpoints/.step_*.tmp.*", "checkpoints/.tmp??????")
 
 
 @contextmanager
