@@ -32,8 +32,8 @@ SCRIPTS = {
 }
 # Tables that are not what a script of their name prints without arguments.
 COMMANDS = {
-    "published_sizes_adn": ("published_sizes.py", "--what", "T", "ADN"),
-    "published_sizes_ssl_nnunet": ("published_sizes.py", "--what", "pretraining", "finetuning"),
+    "published_sizes_adn": ("published_sizes.py", "--steps", "1", "--what", "T", "ADN"),
+    "published_sizes_ssl_nnunet": ("published_sizes.py", "--steps", "1", "--what", "pretraining", "finetuning"),
 }
 ON_REQUEST = {"published_sizes", *COMMANDS}  # minutes a step on one core
 PACKAGES = ("torch", "numpy", "scipy", "monai", "MedPy", "surface-distance", "SimpleITK")
