@@ -4,8 +4,7 @@ Wang et al. 2020: width 64, whole slices of 256 x 256 in batches of 5, RMSprop 0
 Xavier's start, all weights of the losses.
 
 Ni et al. 2022: T, and ADN (D and F together), of width 32 on whole heads of 40 slices. On a machine of 24 GB without a
-GPU T sees 2 heads at a time in place of 40, and ADN 1 in place of 6, with pixels of 2.4 mm (128 x 128) in place of
-1.2 mm: at 256 x 256 one head would take some 19 GB and five minutes a step. ADN's few steps all lie in D's warm start,
+GPU T sees 2 heads at a time in place of 40, and ADN 1 in place of 6. ADN's few steps all lie in D's warm start,
 where Eq. 5 is computed but not descended. Poses are the identity and tissue labels the true ones: a step costs the same
 whatever these hold.
 
@@ -120,7 +119,7 @@ TRAININGS = {
         build=disentangling.build_adn,
         fit=disentangling.fit,
         inputs=_posed,
-        fits={"batch": 1, "pool": 2},
+        fits={"batch": 1},
         **HEADS,
     ),
     "pretraining": Training(
