@@ -11,9 +11,9 @@ from scipy.ndimage import binary_erosion, uniform_filter
 from torch import Tensor
 
 from strokelib.adn.model import Disentangled, compensate_pathology
-from strokelib.data.cases import Case, fullest_slice, shown_slice
+from strokelib.data.cases import Case, fullest_slice
 from strokelib.errors import DataError
-from strokelib.metrics import dice
+from strokelib.figures.contours import MaskedSlice
 
 LESION_ABOVE = 0.5
 MARK_MM, AWAY_MM = 20.0, 8.0
@@ -158,27 +158,8 @@ def _array(values: Tensor | np.ndarray, shape: tuple[int, ...], thing: str) -> n
     return array.reshape(shape)
 
 
-@dataclass(frozen=True)
-class ContourExample:
-    """One slice in the scan's own frame, and what each method finds on it.
-
-    Args:
-        image_hu: (H, W) in HU.
-        brain: (H, W) bool.
-        lesion: (H, W) bool.
-        predicted: Row of Table 1 -> (H, W) bool.
-        dice: Row -> Dice of the whole scan in [0, 1], NaN where undefined.
-        spacing_yx: (dy, dx) in mm.
-        name: Of the scan, for the picture.
-    """
-
-    image_hu: np.ndarray
-    brain: np.ndarray
-    lesion: np.ndarray
-    predicted: Mapping[str, np.ndarray]
-    dice: Mapping[str, float]
-    spacing_yx: tuple[float, float]
-    name: str = ""
+class ContourExample(MaskedSlice):
+    """One slice in the scan's own frame, and what each row of Table 1 finds on it."""
 
     @classmethod
     def of(cls, case: Case, probability: Mapping[str, np.ndarray], name: str = "") -> ContourExample:
@@ -192,13 +173,4 @@ class ContourExample:
         Raises:
             DataError: The scan has no lesion, or no brain mask.
         """
-        z, masks = shown_slice(case), {row: v > LESION_ABOVE for row, v in probability.items()}
-        return cls(
-            case.image.array[z].astype(np.float32),
-            case.brain[z].astype(bool),
-            case.lesion[z].astype(bool),
-            {row: mask[z] for row, mask in masks.items()},
-            {row: dice(mask, case.lesion) for row, mask in masks.items()},
-            case.image.spacing[1:],
-            name,
-        )
+        return super().of(case, {row: values > LESION_ABOVE for row, values in probability.items()}, name)

@@ -18,7 +18,6 @@ from strokelib.adn.regulariser import (
     VOXELS,
     Form,
     asymmetry_loss,
-    chosen,
     intrinsic_loss,
     same_volumes,
     size_loss,
@@ -27,6 +26,7 @@ from strokelib.adn.regulariser import (
 from strokelib.errors import ParameterError
 from strokelib.nn.alignment import mirror
 from strokelib.nn.losses import generalised_dice_loss
+from strokelib.options import chosen
 
 VERSION = 1
 LAMBDA = 10.0

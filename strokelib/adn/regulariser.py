@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from strokelib.errors import ParameterError
+from strokelib.options import chosen
 
 VERSION = 1
 VOXELS = (1, 2, 3, 4)
@@ -112,9 +113,3 @@ def same_volumes(**volumes: Tensor) -> None:
         found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         step = "bring all to one shape with one channel; nothing is broadcast"
         raise ParameterError(" and ".join(shapes), found=found, wanted="one shape (B, 1, D, H, W)", next_step=step)
-
-
-def chosen(thing: str, word: str, words: tuple[str, ...]) -> None:
-    """Refuse a word that is not one of these, by a ParameterError."""
-    if word not in words:
-        raise ParameterError(thing, found=repr(word), wanted=" or ".join(words), next_step="choose one of these")

@@ -6,8 +6,9 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from strokelib.adn.regulariser import chosen, same_volumes
+from strokelib.adn.regulariser import same_volumes
 from strokelib.nn.alignment import mirror
+from strokelib.options import chosen
 
 VERSION = 1
 Sides = Literal["two-sided", "one-sided"]

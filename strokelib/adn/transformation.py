@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from strokelib.errors import ParameterError
 from strokelib.nn.alignment import rigid_matrix_3d, voxel_matrix, warp_3d
+from strokelib.nn.precision import full_precision
 
 VERSION = 1
 SMALLEST = 16
@@ -22,10 +22,6 @@ PUBLISHED_SPACING = (5.0, 1.2, 1.2)
 def _exact(x: Tensor) -> Tensor:
     """In float32 or better: of a coordinate, bfloat16 would leave 8 bits."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _no_autocast(x: Tensor) -> AbstractContextManager:
-    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ class Transformer3D(nn.Module):
                 next_step="pad the volume with background",
             )
         pooled = _exact(self.pool(self.encoder(volume)).flatten(1))
-        with _no_autocast(pooled):
+        with full_precision(pooled):
             share = self.head(pooled).tanh()
         furthest = [math.radians(angle) for angle in self.limits.angle_deg] + list(self.limits.shift)
         return share * torch.tensor(furthest, dtype=share.dtype, device=share.device)

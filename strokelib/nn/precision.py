@@ -42,6 +42,17 @@ def autocast(amp: str, device: torch.device | str) -> AbstractContextManager:
     return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """A context without autocast, for values that bfloat16 is too coarse for.
+
+    A cosine over a temperature of 0.1, for one, would turn bfloat16's steps of 1/256 into 0.04.
+
+    Args:
+        x: Lies on the device that computes.
+    """
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
 def channels_last(thing: nn.Module | Tensor) -> nn.Module | Tensor:
     """Put a network, or images (B, C, H, W) or (B, C, D, H, W), into the layout that convolutions are fastest in."""
     if isinstance(thing, nn.Module):

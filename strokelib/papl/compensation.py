@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from strokelib.errors import ParameterError
-from strokelib.papl.options import chosen
+from strokelib.options import chosen
 
 DistanceForm = Literal["means", "sums"]
 

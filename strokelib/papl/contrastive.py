@@ -18,8 +18,8 @@ from torch.nn import functional
 from strokelib.data.augment import Augmentation, augment
 from strokelib.data.streams import SeededStream
 from strokelib.errors import DataError, ParameterError
+from strokelib.options import chosen
 from strokelib.papl.losses import cosine_similarity
-from strokelib.papl.options import chosen
 from strokelib.papl.slices import HeadSlices
 
 VERSION = 1

@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 
 from strokelib import plotting
 from strokelib.errors import DataError
+from strokelib.stats.plane import t_sne
 
 WIDTH_IN, PANEL_IN, SMALL_PT = 7.2, 2.25, 6.5
-PERPLEXITY = 30.0
 LABEL_LOOKS = {True: ("positive", "#D55E00"), False: ("negative", "#0072B2")}
 
 
@@ -55,7 +55,6 @@ class EmbeddedSamples:
         Raises:
             DataError: Fewer than two samples of a class, values that are not finite, or all embeddings are the same.
         """
-        from sklearn.manifold import TSNE
         from sklearn.metrics import silhouette_score
 
         vectors, labels = np.asarray(embeddings, float), np.asarray(positive, bool)
@@ -71,10 +70,8 @@ class EmbeddedSamples:
         near = vectors @ vectors.T
         np.fill_diagonal(near, -np.inf)
         accuracy = float((labels[near.argmax(axis=1)] == labels).mean())
-        perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
-        tsne = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed, n_jobs=1)
         silhouette = float(silhouette_score(vectors, labels, metric="cosine"))
-        return cls(tsne.fit_transform(vectors).astype(float), labels, silhouette, accuracy, title)
+        return cls(t_sne(vectors, seed=seed), labels, silhouette, accuracy, title)
 
 
 def fig08_tsne(rows: Mapping[str, Sequence[EmbeddedSamples]]) -> Figure:

@@ -11,6 +11,7 @@ from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, unif
 
 from strokelib.data.cases import Case, fullest_slice, shown_slice
 from strokelib.errors import DataError
+from strokelib.figures.contours import MaskedSlice
 from strokelib.metrics import dice
 
 WINDOW_MM, AWAY_MM, SMOOTH_MM, RIM_MM = 18.0, 4.0, 3.0, 4.0
@@ -139,28 +140,14 @@ def _best(allowed: np.ndarray, values: np.ndarray, name: str) -> tuple[int, int]
 
 
 @dataclass(frozen=True)
-class ContourExample:
-    """One slice in the scan's own frame, and what each method finds on it.
+class ContourExample(MaskedSlice):
+    """One slice in the scan's own frame, and what each method of Table II finds on it.
 
     Args:
-        image_hu: (H, W) in HU.
-        brain: (H, W) bool.
-        lesion: (H, W) bool.
-        predicted: Method as Table II prints it -> (H, W) bool.
-        dice: Method -> Dice of the whole scan in [0, 1], NaN where undefined.
-        spacing_yx: (dy, dx) in mm.
         dwi: (H, W), normal white matter near 1, or None.
-        name: Of the scan, for the picture.
     """
 
-    image_hu: np.ndarray
-    brain: np.ndarray
-    lesion: np.ndarray
-    predicted: Mapping[str, np.ndarray]
-    dice: Mapping[str, float]
-    spacing_yx: tuple[float, float]
     dwi: np.ndarray | None = None
-    name: str = ""
 
     @classmethod
     def of(cls, case: Case, masks: Mapping[str, np.ndarray], name: str = "") -> ContourExample:
@@ -176,16 +163,7 @@ class ContourExample:
         """
         z = shown_slice(case)
         dwi = _dwi(case, slice(z, z + 1))
-        return cls(
-            case.image.array[z].astype(np.float32),
-            case.brain[z].astype(bool),
-            case.lesion[z].astype(bool),
-            {method: np.asarray(mask[z], bool) for method, mask in masks.items()},
-            {method: dice(mask, case.lesion) for method, mask in masks.items()},
-            case.image.spacing[1:],
-            None if dwi is None else dwi[0],
-            name,
-        )
+        return super().of(case, masks, name, dwi=None if dwi is None else dwi[0])
 
 
 def _dwi(case: Case, slices: slice) -> np.ndarray | None:

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from strokelib.errors import ParameterError
 from strokelib.nn.alignment import mirror
-from strokelib.papl.options import chosen
-from strokelib.papl.precision import full_precision
+from strokelib.nn.precision import full_precision
+from strokelib.options import chosen
 
 EPSILON = 1e-7
 TAU, MARGIN = 0.1, 1.0

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from strokelib.errors import DataError, ParameterError
-from strokelib.papl.precision import full_precision
+from strokelib.errors import ParameterError
+from strokelib.nn.precision import full_precision
+from strokelib.nn.weights import check_encoder
 
 VERSION = 1
 LENGTH = 128
@@ -177,15 +178,7 @@ class PAPL(nn.Module):
             DataError: A weight is missing, unknown, of another shape, or not finite.
         """
         own = self._encoder_tensors()
-        for name in sorted({*own, *state}):
-            given = state.get(name)
-            found = "nothing" if given is None else f"shape {tuple(given.shape)}"
-            wanted = f"shape {tuple(own[name].shape)}" if name in own else "no such weight"
-            if found == wanted and not bool(given.isfinite().all()):
-                found, wanted = "values that are not finite", "finite values"
-            if found != wanted:
-                step = "build the backbone with the sizes that stage 1 had"
-                raise DataError(f"encoder weight {name}", found=found, wanted=wanted, next_step=step)
+        check_encoder(own, state, "build the backbone with the sizes that stage 1 had")
         for name, tensor in own.items():
             tensor.copy_(state[name])
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from strokelib.errors import ParameterError
 from strokelib.nn.alignment import mirror
-from strokelib.papl.options import chosen
+from strokelib.options import chosen
 
 EPSILON = 1e-7
 OMEGA, MU = 1.0, 1.0

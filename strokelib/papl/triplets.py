@@ -11,7 +11,7 @@ from torch import Tensor
 from strokelib.data.augment import NONE, Augmentation, augment
 from strokelib.data.streams import SeededStream
 from strokelib.errors import DataError, ParameterError
-from strokelib.papl.options import chosen
+from strokelib.options import chosen
 from strokelib.papl.slices import HeadSlices, check_keeps_alignment
 
 VERSION = 1

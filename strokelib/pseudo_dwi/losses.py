@@ -17,6 +17,7 @@ from torch import Tensor
 
 from strokelib.errors import DataError, ParameterError
 from strokelib.nn.losses import cross_entropy, generalised_dice_loss, soft_dice_loss
+from strokelib.options import chosen
 
 VERSION = 1
 W, DECAY_PX, FAR, GAMMA = 1.5, 50.0, 0.5, 1.2
@@ -88,6 +89,7 @@ def weighted_pixel_loss(
     error = image.float() - target.float()
     weight = torch.ones_like(error) if weight is None else weight.float()
     _same("image and weight", image, weight)
+    chosen("form", form, get_args(Form))
     weighted = weight * error
     if form == "mean square":
         return weighted.square().mean()
@@ -95,9 +97,7 @@ def weighted_pixel_loss(
         return (weighted * error).mean()
     if form == "norm":
         return torch.linalg.vector_norm(weighted.flatten(1), dim=1).mean()
-    if form == "absolute":
-        return weighted.abs().mean()
-    raise ParameterError("form", found=repr(form), wanted=" or ".join(get_args(Form)), next_step="choose one of these")
+    return weighted.abs().mean()
 
 
 def contextual_loss(ours: Tensor, theirs: Tensor, norm: int = 1, reduction: str = "sum") -> Tensor:

@@ -9,36 +9,22 @@ import numpy as np
 import pandas as pd
 
 from strokelib.comparing import values_of
-from strokelib.data.cases import Case, shown_slice
+from strokelib.data.cases import Case
 from strokelib.errors import DataError
-from strokelib.metrics import dice
+from strokelib.figures.contours import MaskedSlice
 
 
-@dataclass(frozen=True)
-class MaskExample:
-    """One slice, and the masks on it.
+@dataclass(frozen=True, kw_only=True)
+class MaskExample(MaskedSlice):
+    """One slice, the masks on it, and volumes of the whole scan.
 
     Args:
-        image_hu: (H, W) in HU.
-        brain: (H, W) bool.
-        lesion: (H, W) bool.
-        predicted: Row of a table -> (H, W) bool.
-        dice: Row -> Dice of the whole scan in [0, 1], NaN where undefined.
         predicted_ml: Row -> volume of the whole mask in mL.
         lesion_ml: Volume of the whole lesion in mL.
-        spacing_yx: (dy, dx) in mm.
-        name: Of the scan, for the picture.
     """
 
-    image_hu: np.ndarray
-    brain: np.ndarray
-    lesion: np.ndarray
-    predicted: Mapping[str, np.ndarray]
-    dice: Mapping[str, float]
     predicted_ml: Mapping[str, float]
     lesion_ml: float
-    spacing_yx: tuple[float, float]
-    name: str = ""
 
     @classmethod
     def of(cls, case: Case, masks: Mapping[str, np.ndarray], name: str = "") -> MaskExample:
@@ -52,18 +38,8 @@ class MaskExample:
         Raises:
             DataError: The scan has no lesion or no brain mask, or a mask has another shape or is not binary.
         """
-        z = shown_slice(case)
-        return cls(
-            case.image.array[z].astype(np.float32),
-            case.brain[z].astype(bool),
-            case.lesion[z].astype(bool),
-            {row: np.asarray(mask[z], bool) for row, mask in masks.items()},
-            {row: dice(mask, case.lesion) for row, mask in masks.items()},
-            {row: float(np.count_nonzero(mask)) * case.image.voxel_ml for row, mask in masks.items()},
-            case.lesion_ml,
-            case.image.spacing[1:],
-            name,
-        )
+        volumes = {row: float(np.count_nonzero(mask)) * case.image.voxel_ml for row, mask in masks.items()}
+        return super().of(case, masks, name, predicted_ml=volumes, lesion_ml=case.lesion_ml)
 
 
 def failed_and_good(scores: pd.DataFrame, methods: Sequence[str]) -> tuple[str, str]:

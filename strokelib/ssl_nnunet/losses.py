@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from strokelib.errors import ParameterError
+from strokelib.options import chosen
 
 VERSION = 1
 CENTRE_MOMENTUM = 0.9
@@ -99,9 +100,7 @@ def stage_weights(stages: int, weights: StageWeights = "constant") -> tuple[floa
     Raises:
         ParameterError: Other weights, or no stage.
     """
-    if weights not in WEIGHTS:
-        step = "choose one of these"
-        raise ParameterError("weights", found=repr(weights), wanted=" or ".join(WEIGHTS), next_step=step)
+    chosen("weights", weights, tuple(WEIGHTS))
     if stages < 1:
         raise ParameterError("stages", found=stages, wanted="1 or more", next_step="count the student's heads")
     raw = [WEIGHTS[weights](stages, distance) for distance in reversed(range(stages))]
@@ -187,9 +186,7 @@ def self_distillation_loss(
 
 def _exponents(logits: Tensor, temperature: float, centre: Tensor | None, form: str) -> Tensor:
     """What a softmax is taken of, float32; exp(g) / T is exp(g - log(T))."""
-    if form not in get_args(SoftmaxForm):
-        wanted = " or ".join(get_args(SoftmaxForm))
-        raise ParameterError("form", found=repr(form), wanted=wanted, next_step="choose one of these")
+    chosen("form", form, get_args(SoftmaxForm))
     if not (temperature > 0 and math.isfinite(temperature)):
         step = "published: 0.1 for the student, 0.04 to 0.07 for the teacher"
         raise ParameterError("temperature", found=temperature, wanted="a positive number", next_step=step)

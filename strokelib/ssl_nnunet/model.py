@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from strokelib.errors import ParameterError
+from strokelib.nn.precision import full_precision
 from strokelib.ssl_nnunet.network import PlainConvEncoder, Triples
 
 VERSION = 1
@@ -103,7 +103,7 @@ class ProjectionHead(nn.Module):
             )
         latent = self.mlp(x)
         latent = latent.to(torch.promote_types(latent.dtype, torch.float32))
-        with _full_precision(x):
+        with full_precision(x):
             return self.prototypes(functional.normalize(latent, dim=1)), latent
 
 
@@ -292,7 +292,3 @@ def head_memory(
     }
     found = {name: 4 * n / MIB for name, n in scalars.items()}
     return found | {"total": sum(found.values())}
-
-
-def _full_precision(x: Tensor) -> AbstractContextManager:
-    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from strokelib.errors import DataError, ParameterError
+from strokelib.errors import ParameterError
+from strokelib.nn.weights import check_encoder
 
 VERSION = 1
 SLOPE = 0.01
@@ -246,16 +247,8 @@ class NNUNet(nn.Module):
         Raises:
             DataError: A weight is missing, unknown, of another shape, or not finite.
         """
-        own = self.encoder.state_dict()
-        for name in sorted({*own, *state}):
-            given = state.get(name)
-            found = "nothing" if given is None else f"shape {tuple(given.shape)}"
-            wanted = f"shape {tuple(own[name].shape)}" if name in own else "no such weight"
-            if found == wanted and not bool(given.isfinite().all()):
-                found, wanted = "values that are not finite", "finite values"
-            if found != wanted:
-                step = "build the network with the plan and the channels of the pre-training"
-                raise DataError(f"encoder weight {name}", found=found, wanted=wanted, next_step=step)
+        step = "build the network with the plan and the channels of the pre-training"
+        check_encoder(self.encoder.state_dict(), state, step)
         self.encoder.load_state_dict(dict(state))
 
 

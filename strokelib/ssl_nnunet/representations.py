@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from strokelib.errors import DataError, ParameterError
 from strokelib.infer import evaluating, model_device
 from strokelib.ssl_nnunet.model import pooled
+from strokelib.stats.plane import PERPLEXITY, t_sne
+from strokelib.stats.plane import bounded as bounded
 
 VERSION = 1
 Region = Literal["slab", "box"]
 Scaling = Literal["standard", "none"]
-SLICES, NEIGHBOURS, POINTS, PERPLEXITY = 16, 6, 3, 30.0
+SLICES, NEIGHBOURS, POINTS = 16, 6, 3
 
 
 class Head(Protocol):
@@ -112,7 +114,7 @@ def project(
     Args:
         vectors: (n, F), n of 4 or more.
         seed: Of the method's random numbers.
-        perplexity: About how many neighbours each head has; made smaller where n asks for it, see :func:`bounded`.
+        perplexity: About how many neighbours each head has; as in :func:`strokelib.stats.plane.t_sne`.
         scaling: ``standard``: each feature to mean 0 and SD 1 over the heads first; ``none``: as it is.
 
     Returns:
@@ -122,22 +124,11 @@ def project(
         ParameterError: Another scaling, or a perplexity below 1.
         DataError: Fewer than 4 heads, values that are not finite, or all heads have the same vector.
     """
-    from sklearn.manifold import TSNE
-
     scaled = scale(vectors, scaling, at_least=4)
     if not scaled.std(axis=0).any():
         step = "look at RankMe and the teacher's spread over the pre-training"
         raise DataError("vectors", found="the same for all heads", wanted="different ones", next_step=step)
-    used = bounded(perplexity, len(scaled))
-    placed = TSNE(2, perplexity=used, init="pca", learning_rate="auto", random_state=seed, n_jobs=1)
-    return placed.fit_transform(scaled).astype(np.float64)
-
-
-def bounded(perplexity: float, n: int) -> float:
-    """The perplexity that t-SNE of n heads is made with: the one asked for, or (n - 1) / 3 where that is smaller."""
-    if not perplexity >= 1:
-        raise ParameterError("perplexity", found=perplexity, wanted="1 or more", next_step="pass 30, the usual one")
-    return float(min(perplexity, (n - 1) / 3))
+    return t_sne(scaled, seed=seed, perplexity=perplexity)
 
 
 def scale(vectors: np.ndarray, scaling: Scaling = "standard", *, at_least: int = 2) -> np.ndarray:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from strokelib.errors import ParameterError
 from strokelib.nn.losses import soft_dice_loss
+from strokelib.options import chosen
 
 VERSION = 1
 SMOOTH = 1e-5
@@ -41,7 +42,7 @@ def deep_supervision_weights(levels: int = LEVELS, form: WeightForm = "halving")
     Raises:
         ParameterError: Another form, or no level.
     """
-    _chosen(form, get_args(WeightForm))
+    chosen("form", form, get_args(WeightForm))
     if levels < 1:
         raise ParameterError("levels", found=levels, wanted="1 or more", next_step="count the resolutions with a loss")
     raw = [0.5**i if form == "halving" else 0.5 ** min(i, 1) for i in range(levels)]
@@ -69,7 +70,7 @@ def segmentation_loss(logits: Tensor, truth: Tensor, form: LossForm = "sum", *, 
     Raises:
         ParameterError: Another form, or shapes that differ or are not (B, 1, *size).
     """
-    _chosen(form, get_args(LossForm))
+    chosen("form", form, get_args(LossForm))
     _same_shapes(logits, truth)
     x, y = logits.float(), truth.float()
     entropy = functional.binary_cross_entropy_with_logits(x, y)
@@ -218,11 +219,6 @@ def ema_of(values: Iterable[float], alpha: float = EMA) -> list[float]:
             now = alpha * now + (1 - alpha) * value
         averages.append(now)
     return averages
-
-
-def _chosen(word: str, words: tuple[str, ...]) -> None:
-    if word not in words:
-        raise ParameterError("form", found=repr(word), wanted=" or ".join(words), next_step="choose one of these")
 
 
 def _same_shapes(logits: Tensor, truth: Tensor) -> None:

@@ -3,6 +3,8 @@
 Every function of data returns a frozen dataclass with ``n``, the number of patients it used, and ``method``, the name
 of what it did. A patient with a NaN in any column is left out and counted in ``n_dropped``; an infinite value is an
 error. Whatever is drawn at random takes a seed. What the data cannot give (a correlation with a constant) is NaN.
+
+:mod:`strokelib.stats.plane` is apart: it takes one vector a patient or sample and returns places in the plane.
 """
 
 from strokelib.stats.agreement import Agreement, BlandAltman, Correlation, bland_altman, icc, spearman

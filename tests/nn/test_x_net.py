@@ -1,12 +1,17 @@
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+sys.path.insert(0, str(Path(__file__).parent))
+from network_checks import finite_in_bfloat16, in_both_layouts, overfitted_dice, without_gradient
+
 from strokelib.errors import ParameterError
 from strokelib.nn.baselines.x_net import FeatureSimilarity, XBlock, XNet
 from strokelib.nn.blocks import count_parameters
-from strokelib.nn.precision import channels_last
 
 
 def parameters(**settings):
@@ -43,9 +48,7 @@ class TestNetwork:
         torch.manual_seed(0)
         model = XNet(width=8, similarity=similarity).eval()
         model(torch.randn(2, 1, 32, 48)).square().sum().backward()
-        for name, parameter in model.named_parameters():
-            assert parameter.grad is not None, name
-            assert parameter.grad.abs().sum() > 0, name
+        assert without_gradient(model) == []
 
     def test_without_the_similarity_the_same_weights_give_other_output(self):
         torch.manual_seed(0)
@@ -58,28 +61,13 @@ class TestNetwork:
         torch.testing.assert_close(without.decode(features), whole(x))
 
     def test_it_overfits_one_case(self):
-        torch.manual_seed(0)
-        y = torch.zeros(1, 32, 32, dtype=torch.long)
-        y[:, 8:20, 10:25] = 1
-        x = torch.randn(1, 1, 32, 32) + 2 * y[:, None]
-        model = XNet(width=8)
-        optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-        for _ in range(30):
-            optimizer.zero_grad()
-            functional.cross_entropy(model(x), y).backward()
-            optimizer.step()
-        found = model(x).argmax(1)
-        assert 2 * (found * y).sum() / (found.sum() + y.sum()) > 0.98
+        assert overfitted_dice(lambda: XNet(width=8), steps=30) > 0.98
 
     def test_the_layout_changes_nothing_and_bfloat16_gives_finite_gradients(self):
         torch.manual_seed(0)
         model, x = XNet(width=8).double().eval(), torch.randn(2, 1, 32, 48, dtype=torch.float64)
-        expected = model(x)
-        channels_last(model)
-        torch.testing.assert_close(model(channels_last(x)), expected)
-        with torch.autocast("cpu", torch.bfloat16):
-            model.float().train()(channels_last(x.float())).float().square().mean().backward()
-        assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+        torch.testing.assert_close(*in_both_layouts(model, x))
+        assert finite_in_bfloat16(model.float().train(), x.float())
 
 
 class TestBlock:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from strokelib.papl.examples import AlignedSlice
 from strokelib.papl.slices import HeadSlices
 
 FILL = -3.0
@@ -51,3 +52,14 @@ def scan_and_slice(images: torch.Tensor) -> list[tuple[int, int]]:
     """Which scan and slice each of some pictures (B, 1, H, W) is of, read from a pixel in the middle."""
     middle = images[:, 0, images.shape[2] // 2, images.shape[3] // 2]
     return [(int(v // 100), int(v % 100 // 5)) for v in middle.tolist()]
+
+
+def infarct_slice() -> AlignedSlice:
+    """A brain of 30 HU, an infarct of 6 HU less, a dark spot (8 HU less) on the other side, all windows of 9 pixels."""
+    brain = np.zeros((100, 80), bool)
+    brain[6:94, 6:74] = True
+    image, lesion = np.full(brain.shape, 30.0, np.float32), np.zeros(brain.shape, bool)
+    lesion[20:40, 12:28] = True
+    image[lesion] -= 6
+    image[70:79, 55:64] -= 8
+    return AlignedSlice(image, brain, lesion, (2.0, 2.0), "head")

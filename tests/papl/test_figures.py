@@ -37,7 +37,7 @@ def contours(masks):
     predicted = {name: np.roll(lesion, number, axis=1) for number, name in enumerate(figures.LABELS)}
     scores = {name: 1 - 0.1 * number for number, name in enumerate(figures.LABELS)}
     image = np.full(SHAPE, 35.0)
-    return ContourExample(image, brain, lesion, predicted, scores, (1.0, 1.0), np.ones(SHAPE), "head 1")
+    return ContourExample(image, brain, lesion, predicted, scores, (1.0, 1.0), "head 1", np.ones(SHAPE))
 
 
 @pytest.fixture

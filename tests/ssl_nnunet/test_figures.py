@@ -97,7 +97,8 @@ def example():
     found = {name: np.roll(lesion, n, axis=1) for n, name in enumerate(METHODS[:2])} | {METHODS[2]: lesion & False}
     dice = dict(zip(METHODS, (1.0, 0.8, np.nan), strict=True))
     volumes = dict(zip(METHODS, (2.4, 2.4, 0.0), strict=True))
-    return MaskExample(np.where(brain, 35.0, -1000.0), brain, lesion, found, dice, volumes, 2.4, (4.0, 4.0), "A")
+    image, more = np.where(brain, 35.0, -1000.0), {"predicted_ml": volumes, "lesion_ml": 2.4}
+    return MaskExample(image, brain, lesion, found, dice, (4.0, 4.0), "A", **more)
 
 
 def _colours(ax):

@@ -11,7 +11,6 @@ from strokelib.errors import DataError, ParameterError
 from strokelib.ssl_nnunet.network import PlainConvEncoder
 from strokelib.ssl_nnunet.representations import (
     attributions,
-    bounded,
     neighbours,
     project,
     region_of,
@@ -118,13 +117,6 @@ def test_scaling_gives_each_feature_mean_0_and_sd_1_and_leaves_constant_ones_at_
     np.testing.assert_array_equal(scale(values, "none"), values)
     with pytest.raises(ParameterError, match="scaling"):
         scale(values, "unit")
-
-
-def test_perplexity_is_at_most_a_third_of_the_others():
-    assert bounded(30, 200) == 30
-    assert bounded(30, 31) == 10
-    with pytest.raises(ParameterError, match="perplexity"):
-        bounded(0.5, 100)
 
 
 def test_t_sne_keeps_groups_together_and_is_the_same_for_the_same_seed():

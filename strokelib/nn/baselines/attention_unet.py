@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from strokelib.nn.blocks import pad_to
+from strokelib.nn.blocks import conv_norm_relu, pad_to
 from strokelib.nn.unet import UNet
 
 VERSION = 1
@@ -55,7 +55,7 @@ class GatedUp(nn.Module):
 
     def __init__(self, in_channels: int, skip_channels: int, gated: bool = True) -> None:
         super().__init__()
-        self.up = nn.Sequential(nn.Upsample(scale_factor=2), *_conv(in_channels, skip_channels))
+        self.up = nn.Sequential(nn.Upsample(scale_factor=2), *conv_norm_relu(in_channels, skip_channels, bias=True))
         self.gate = AttentionGate(skip_channels) if gated else None
         self.conv = _pair(2 * skip_channels, skip_channels)
 
@@ -97,10 +97,6 @@ def _projection(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, kernel_size=1), nn.BatchNorm2d(out_channels))
 
 
-def _conv(in_channels: int, out_channels: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
-    return [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
-
-
 def _pair(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(*_conv(in_channels, out_channels), *_conv(out_channels, out_channels))
+    first, second = (conv_norm_relu(channels, out_channels, bias=True) for channels in (in_channels, out_channels))
+    return nn.Sequential(*first, *second)

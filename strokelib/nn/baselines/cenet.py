@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from strokelib.errors import ParameterError
+from strokelib.nn.blocks import check_images, conv_norm_relu
 
 VERSION = 1
 BLOCKS = (3, 4, 6, 3)  # residual blocks a stage, as in ResNet-34
@@ -105,14 +106,7 @@ class CENet(nn.Module):
             ParameterError: The input has another number of axes or channels, or its sides are too small or no multiple
                 of 4.
         """
-        fits = x.dim() == 4 and x.shape[1] == self.in_channels and min(x.shape[2:]) >= SMALLEST
-        if not fits or any(side % MULTIPLE for side in x.shape[2:]):
-            raise ParameterError(
-                "input of the CE-Net",
-                found=f"shape {tuple(x.shape)}",
-                wanted=f"(B, {self.in_channels}, H, W) with sides that are multiples of {MULTIPLE} from {SMALLEST} on",
-                next_step="pad the image",
-            )
+        check_images(x, self.in_channels, "CE-Net", MULTIPLE, SMALLEST)
         x = self.stem(x)
         features: list[Tensor] = []
         for stage in self.encoder:
@@ -224,13 +218,9 @@ def _doubling(in_channels: int, out_channels: int) -> nn.Sequential:
     """Down to a quarter of the channels, twice the size, up to the channels out; each with normalisation and ReLU."""
     inner = in_channels // 4
     return nn.Sequential(
-        nn.Conv2d(in_channels, inner, kernel_size=1, bias=False),
-        nn.BatchNorm2d(inner),
-        nn.ReLU(inplace=True),
+        *conv_norm_relu(in_channels, inner, 1),
         nn.ConvTranspose2d(inner, inner, kernel_size=3, stride=2, padding=1, output_padding=1, bias=False),
         nn.BatchNorm2d(inner),
         nn.ReLU(inplace=True),
-        nn.Conv2d(inner, out_channels, kernel_size=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
+        *conv_norm_relu(inner, out_channels, 1),
     )

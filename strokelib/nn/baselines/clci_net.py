@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from strokelib.errors import ParameterError
-from strokelib.nn.blocks import DoubleConv
+from strokelib.nn.blocks import DoubleConv, check_images
 
 VERSION = 1
 LEVELS = 5
@@ -74,13 +73,7 @@ class CLCINet(nn.Module):
         Raises:
             ParameterError: The input has another number of axes or channels, or sides that are no multiples of 16.
         """
-        if x.dim() != 4 or x.shape[1] != self.in_channels or any(side % STRIDE or not side for side in x.shape[2:]):
-            raise ParameterError(
-                "input of the CLCI-Net",
-                found=f"shape {tuple(x.shape)}",
-                wanted=f"(B, {self.in_channels}, H, W) with sides that are multiples of {STRIDE}",
-                next_step="pad or crop the image",
-            )
+        check_images(x, self.in_channels, "CLCI-Net", STRIDE)
         features = [self.encoder[0](x)]
         for down, block in zip(self.down, self.encoder[1:], strict=True):
             features.append(block(down(features) if self.fusion else down(features[-1])))

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from strokelib.errors import ParameterError
 from strokelib.nn.baselines.sean import CrossAttention
-from strokelib.nn.blocks import DoubleConv
+from strokelib.nn.blocks import DoubleConv, check_images, conv_norm_relu
 from strokelib.nn.losses import dice_and_cross_entropy, soft_dice_loss
 
 VERSION = 1
@@ -92,9 +92,9 @@ class ISNet(nn.Module):
         self.encoder = nn.ModuleList(DoubleConv(a, b) for a, b in pairwise([in_channels, *widths]))
         self.edges = EdgeBranch(widths[:2], edge) if edges else None
         self.aggregation = PyramidAggregation(widths[1:], common, edge)
-        self.decoder = ParallelDecoder(common) if parallel else _conv(common, common, SIDE)
+        self.decoder = ParallelDecoder(common) if parallel else conv_norm_relu(common, common, SIDE)
         self.refine = DoubleConv(common + widths[1], common)
-        self.finest = _conv(common + edge, width, SIDE)
+        self.finest = conv_norm_relu(common + edge, width, SIDE)
         self.head = nn.Conv2d(width, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor | ISOutput:
@@ -103,13 +103,7 @@ class ISNet(nn.Module):
         Raises:
             ParameterError: The input has another number of axes or channels, or sides that are no multiples of 16.
         """
-        if x.dim() != 4 or x.shape[1] != self.in_channels or any(side % STRIDE or not side for side in x.shape[2:]):
-            raise ParameterError(
-                "input of the IS-Net",
-                found=f"shape {tuple(x.shape)}",
-                wanted=f"(B, {self.in_channels}, H, W) with sides that are multiples of {STRIDE}",
-                next_step="pad or crop the image",
-            )
+        check_images(x, self.in_channels, "IS-Net", STRIDE)
         features = [self.encoder[0](x)]
         for block in self.encoder[1:]:
             features.append(block(functional.max_pool2d(features[-1], 2)))
@@ -153,8 +147,8 @@ class EdgeBranch(nn.Module):
 
     def __init__(self, widths: Sequence[int], channels: int) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(_conv(w, channels, 1) for w in widths)
-        self.join = _conv(2 * channels, channels, SIDE)
+        self.lateral = nn.ModuleList(conv_norm_relu(w, channels, 1) for w in widths)
+        self.join = conv_norm_relu(2 * channels, channels, SIDE)
         self.head = nn.Conv2d(channels, 1, kernel_size=1)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -181,9 +175,9 @@ class PyramidAggregation(nn.Module):
 
     def __init__(self, widths: Sequence[int], channels: int, further: int) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(_conv(w, channels, 1) for w in widths)
-        self.smooth = nn.ModuleList(_conv(channels, channels, SIDE) for _ in widths[1:])
-        self.join = _conv(len(widths) * channels + further, channels, 1)
+        self.lateral = nn.ModuleList(conv_norm_relu(w, channels, 1) for w in widths)
+        self.smooth = nn.ModuleList(conv_norm_relu(channels, channels, SIDE) for _ in widths[1:])
+        self.join = conv_norm_relu(len(widths) * channels + further, channels, 1)
 
     def forward(self, features: Sequence[Tensor], broadcast: Sequence[Tensor], size: torch.Size) -> Tensor:
         """Maps of the levels, the finest first, and the broadcast ones, to (B, channels, *size)."""
@@ -209,7 +203,7 @@ class ParallelDecoder(nn.Module):
         norm = nn.BatchNorm2d(channels)
         self.deformed = nn.Sequential(DeformableConv(channels, channels), norm, nn.ReLU(inplace=True))
         self.attention = CrossAttention(channels)
-        self.join = _conv(2 * channels, channels, 1)
+        self.join = conv_norm_relu(2 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) to the same shape."""
@@ -276,8 +270,3 @@ def edge_of(target: Tensor) -> Tensor:
     lesion = (target > 0).float()[:, None]
     any_lesion, any_other = (functional.max_pool2d(m, SIDE, 1, 1)[:, 0] for m in (lesion, 1 - lesion))
     return (any_lesion > 0) & (any_other > 0)
-
-
-def _conv(in_channels: int, out_channels: int, side: int) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size=side, padding=side // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from strokelib.errors import ParameterError
-from strokelib.nn.blocks import DoubleConv
+from strokelib.nn.blocks import DoubleConv, conv_norm_relu
 from strokelib.nn.unet import UNet
 
 VERSION = 1
@@ -65,7 +65,7 @@ class Paths(nn.Module):
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
         self.paths = nn.ModuleList(DoubleConv(1, width) for _ in range(in_channels))
-        self.fuse = _conv(in_channels * width, width, 1)
+        self.fuse = conv_norm_relu(in_channels * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, width, H, W)."""
@@ -96,16 +96,9 @@ class AtrousBlock(nn.Module):
             step = f"give rates={RATES}"
             raise ParameterError("rates of the atrous block", found=rates, wanted="numbers from 1 on", next_step=step)
         narrow = max(1, channels // 4)
-        self.branches = nn.ModuleList(_conv(channels, narrow, 3, rate) for rate in rates)
-        self.join = _conv(len(rates) * narrow, channels, 1)
+        self.branches = nn.ModuleList(conv_norm_relu(channels, narrow, rate=rate) for rate in rates)
+        self.join = conv_norm_relu(len(rates) * narrow, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) to the same shape."""
         return x + self.join(torch.cat([branch(x) for branch in self.branches], dim=1))
-
-
-def _conv(in_channels: int, out_channels: int, side: int, rate: int = 1) -> nn.Sequential:
-    convolution = nn.Conv2d(
-        in_channels, out_channels, kernel_size=side, padding=rate * (side // 2), dilation=rate, bias=False
-    )
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from strokelib.errors import ParameterError
+from strokelib.nn.blocks import conv_norm_relu
 from strokelib.nn.unet import UNet
 
 VERSION = 1
@@ -23,7 +24,7 @@ class RecurrentConv(nn.Module):
     def __init__(self, channels: int, steps: int) -> None:
         super().__init__()
         self.steps = steps
-        self.f = _conv(channels, channels)
+        self.f = conv_norm_relu(channels, channels, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) to the same shape."""
@@ -82,10 +83,6 @@ class R2UNet(UNet):
         pairs = zip(sources, self.widths, strict=True)
         self.encoder = nn.ModuleList(RecurrentResidualConv(a, b, steps) for a, b in pairs)
         for block, channels in zip(self.decoder, self.widths[-2::-1], strict=True):
-            block.up = nn.Sequential(nn.Upsample(scale_factor=2), _conv(2 * channels, channels))
+            narrowing = conv_norm_relu(2 * channels, channels, bias=True)
+            block.up = nn.Sequential(nn.Upsample(scale_factor=2), narrowing)
             block.conv = RecurrentResidualConv(2 * channels, channels, steps)
-
-
-def _conv(in_channels: int, out_channels: int) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))

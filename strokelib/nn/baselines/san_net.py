@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from strokelib.errors import ParameterError
 from strokelib.nn.alignment import mirror
+from strokelib.nn.blocks import conv_norm_relu
 from strokelib.nn.losses import dice_and_cross_entropy
 from strokelib.nn.unet import UNet
 
@@ -164,9 +165,9 @@ class AdaptiveNormalisation(nn.Module):
         super().__init__()
         pool = nn.MaxPool2d(2)
         self.style = nn.Sequential(
-            _conv(in_channels, 1),
+            conv_norm_relu(in_channels, 1),
             pool,
-            _conv(1, 1),
+            conv_norm_relu(1, 1),
             pool,
             nn.AdaptiveAvgPool2d(GRID),
             nn.Flatten(),
@@ -174,7 +175,15 @@ class AdaptiveNormalisation(nn.Module):
             nn.Unflatten(1, (1, STYLE, STYLE)),
         )
         self.gamma, self.beta = (
-            nn.Sequential(_conv(1, 1), pool, _conv(1, 1), pool, _conv(1, 1), nn.AdaptiveAvgPool2d(1)) for _ in range(2)
+            nn.Sequential(
+                conv_norm_relu(1, 1),
+                pool,
+                conv_norm_relu(1, 1),
+                pool,
+                conv_norm_relu(1, 1),
+                nn.AdaptiveAvgPool2d(1),
+            )
+            for _ in range(2)
         )
 
     def forward(self, x: Tensor, brain: Tensor) -> Tensor:
@@ -193,7 +202,7 @@ class SiteClassifier(nn.Sequential):
 
     def __init__(self, channels: int, sites: int) -> None:
         pool = nn.MaxPool2d(2, ceil_mode=True)
-        convolutions = (_conv(channels, channels), pool, _conv(channels, channels))
+        convolutions = (conv_norm_relu(channels, channels), pool, conv_norm_relu(channels, channels))
         super().__init__(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, sites))
 
 
@@ -232,8 +241,3 @@ def brain_of(images: Tensor) -> Tensor:
     for axis in (1, 2):
         inside &= bright.cummax(axis).values & bright.flip(axis).cummax(axis).values.flip(axis)
     return inside.bool()
-
-
-def _conv(in_channels: int, out_channels: int) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from strokelib.errors import ParameterError
+from strokelib.nn.blocks import DoubleConv, check_images, conv_norm_relu
 
 VERSION = 1
 BLOCKS = (3, 4, 9)  # bottlenecks a stage: ResNet-50 with the three of its last stage moved into the third
@@ -88,12 +89,11 @@ class TransUNet(nn.Module):
         if transformer:
             self.transformer = Transformer(16 * width, hidden, layers, heads, grid, dropout)
             self.feature_channels = hidden
-        self.neck = nn.Sequential(*_conv(self.feature_channels, 8 * width))
+        self.neck = conv_norm_relu(self.feature_channels, 8 * width)
         widths = (8 * width, 4 * width, 2 * width, width, width // 4)
         skips = (8 * width, 4 * width, width, 0)
         self.decoder = nn.ModuleList(
-            nn.Sequential(*_conv(a + skip, b), *_conv(b, b))
-            for (a, b), skip in zip(pairwise(widths), skips, strict=True)
+            DoubleConv(a + skip, b) for (a, b), skip in zip(pairwise(widths), skips, strict=True)
         )
         self.head = nn.Conv2d(widths[-1], out_channels, kernel_size=3, padding=1)
 
@@ -104,14 +104,7 @@ class TransUNet(nn.Module):
             ParameterError: The input has another number of axes or channels, or its sides are too small or no multiple
                 of 16.
         """
-        fits = x.dim() == 4 and x.shape[1] == self.in_channels and min(x.shape[2:]) >= SMALLEST
-        if not fits or any(side % STRIDE for side in x.shape[2:]):
-            raise ParameterError(
-                "input of the TransU-Net",
-                found=f"shape {tuple(x.shape)}",
-                wanted=f"(B, {self.in_channels}, H, W) with sides that are multiples of {STRIDE} from {SMALLEST} on",
-                next_step="pad the image",
-            )
+        check_images(x, self.in_channels, "TransU-Net", STRIDE, SMALLEST)
         x = self.root(x)
         features = [x]
         x = self.pool(x)
@@ -257,11 +250,6 @@ def _norm(channels: int) -> nn.GroupNorm:
 def _stage(in_channels: int, out_channels: int, count: int, stride: int) -> nn.Sequential:
     rest = (Bottleneck(out_channels, out_channels) for _ in range(count - 1))
     return nn.Sequential(Bottleneck(in_channels, out_channels, stride), *rest)
-
-
-def _conv(in_channels: int, out_channels: int) -> list[nn.Module]:
-    convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
-    return [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
 
 
 def _check(width: int, hidden: int, layers: int, heads: int, grid: tuple[int, int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from strokelib.nn.blocks import conv_norm_relu
 from strokelib.nn.unet import UNet
 
 VERSION = 1
@@ -107,8 +108,9 @@ def _he(convolution: nn.Conv2d) -> nn.Conv2d:
 
 
 def _conv(in_channels: int, out_channels: int, side: int) -> nn.Sequential:
-    convolution = _he(nn.Conv2d(in_channels, out_channels, kernel_size=side, padding=side // 2))
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+    layers = conv_norm_relu(in_channels, out_channels, side, bias=True)
+    _he(layers[0])
+    return layers
 
 
 def _separable(in_channels: int, out_channels: int) -> nn.Sequential:
