@@ -14,7 +14,7 @@ dropout draws from the global random generators; ``tests/test_train_kills.py`` h
 
 Seconds a step are the median over the steps that no checkpoint interrupts, memory is that of the first process.
 
-    python benchmarks/published_sizes.py [--what chain|synthesis|segmentation|T|ADN ...] [--steps 2] [--width 64]
+    python benchmarks/published_sizes.py [--what chain|synthesis|segmentation|T|ADN|... ...] [--steps 2] [--width 64]
 """
 
 from __future__ import annotations
@@ -90,8 +90,9 @@ class State:
 
 def recipe_of(what: str, steps: int, changes: Mapping[str, Any]) -> Recipe:
     """The published recipe for ``steps`` steps before and after the first checkpoint."""
-    quick = {"steps": 2 * steps, "validations": 2, **TRAININGS[what].val}
-    return dataclasses.replace(TRAININGS[what].recipe.at("paper"), **quick, **changes)
+    chosen = TRAININGS[what]
+    quick = {"steps": 2 * steps, "validations": 2, **chosen.val}
+    return dataclasses.replace(chosen.recipe.at("paper"), **chosen.row, **quick, **changes)
 
 
 def checkpoint(out: Path, step: int) -> Path:
@@ -142,9 +143,9 @@ def train_here(job: Job) -> dict[str, Any]:
             sys.stdin.read()  # ends where the parent is gone
             raise SystemExit("nobody killed this process")
 
-    model.register_forward_pre_hook(note)
+    chosen.called(model).register_forward_pre_hook(note)
     if job.hold:
-        model.register_forward_hook(hold)
+        chosen.called(model).register_forward_hook(hold)
     history = chosen.fit(model, recipe, train, val, seed=SEED, out=out)
     return {
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),

@@ -12,6 +12,11 @@ Seia et al. 2023: the encoder's pre-training, six heads of 65,536 outputs, on pa
 nnU-Net's fine-tuning on patches of 96 x 160 x 160, SGD. On such a machine the first sees 4 pairs in place of 64, the
 second 1 patch in place of 2, and neither has the contralateral images that the atlas makes. The printed plan, and
 intensities that are near those of the embedded heads: a step costs the same whatever these hold.
+
+Sun et al. 2024: stage 1, a U-Net's encoder on samples of 256 x 256 with an embedding of 128, and stages 2 and 3
+together with the weights of Table VIII, on triplets of such slices, of which the middle one is decoded. On such a
+machine stage 1 sees 64 samples in place of 256, stages 2 and 3 see 8 triplets in place of 32. Heads are aligned by
+their known planes, and stages 2 and 3 start from a fresh encoder: a step costs the same whatever these hold.
 """
 
 from __future__ import annotations
@@ -32,9 +37,15 @@ from strokelib.adn.recipe import AdnRecipe, AlignmentRecipe
 from strokelib.adn.volumes import pooled_grid
 from strokelib.data.cases import Case
 from strokelib.data.ctp import load_ctp_parts
+from strokelib.data.inplane import known_line
 from strokelib.data.phantom.cohorts import CaseFiles
 from strokelib.data.scans import load_parts
 from strokelib.data.tissue import tissue_maps_from
+from strokelib.papl import knowledge_fitting, segmentation_fitting
+from strokelib.papl.recipe import KnowledgeRecipe
+from strokelib.papl.recipe import SegmentationRecipe as FormalRecipe
+from strokelib.papl.rows import BETAS
+from strokelib.papl.slices import align_with_truth
 from strokelib.pseudo_dwi import chain, segmentation, synthesis
 from strokelib.pseudo_dwi.recipe import ChainRecipe, InputRecipe, SegmentationRecipe, SynthesisRecipe
 from strokelib.pseudo_dwi.sampling import network_inputs
@@ -59,6 +70,8 @@ class Training:
         load: Settings and counts -> rendered cases.
         inputs: Rendered cases -> what ``fit`` takes.
         shown: Case and recipe -> the shape that the network sees.
+        row: Recipe values of the row that is measured, where the recipe's own are those of another one.
+        called: Of a network, the part that a forward pass of the training calls once, and calls as a module.
         val: What the recipe takes to validate on, where less than the published will do.
         fits: Published values that a machine of 24 GB without GPU has no room or time for -> what fits.
     """
@@ -70,6 +83,8 @@ class Training:
     load: Callable[..., tuple[CaseFiles, ...]]
     inputs: Callable[[Sequence[Case]], list[Case]]
     shown: Callable[[Case, Any], tuple[int, ...]]
+    row: Mapping[str, Any] = field(default_factory=dict)
+    called: Callable[[nn.Module], nn.Module] = lambda model: model
     val: Mapping[str, Any] = field(default_factory=dict)
     fits: Mapping[str, Any] = field(default_factory=dict)
 
@@ -83,6 +98,10 @@ def _posed(cases: Sequence[Case]) -> list[Case]:
     cases = list(cases)
     labels = {case.id: tissue_maps_from("truth", case).labels() for case in cases}
     return with_tissue(with_matrices(cases, identity_matrices(cases)), labels)
+
+
+def _aligned(cases: Sequence[Case]) -> list[Case]:
+    return [align_with_truth(case, known_line(case)).case for case in cases]
 
 
 def _volume(case: Case, recipe: AdnRecipe | AlignmentRecipe) -> tuple[int, ...]:
@@ -101,6 +120,7 @@ PERFUSION = {
     "val": {"val_slices": 5},
 }
 HEADS = {"cohort": "aisd", "load": load_parts, "shown": _volume}
+SLICES = {"cohort": "aisd", "load": load_parts, "inputs": _aligned}
 CUBES = {"cohort": "icoais", "load": load_parts, "inputs": list}
 TRAININGS = {
     "chain": Training(recipe=ChainRecipe, build=chain.build, fit=chain.fit, **PERFUSION),
@@ -139,5 +159,25 @@ TRAININGS = {
         val={"val_patches": 1},
         fits={"batch": 1},
         **CUBES,
+    ),
+    "knowledge": Training(
+        recipe=KnowledgeRecipe,
+        build=knowledge_fitting.build,
+        fit=knowledge_fitting.fit,
+        shown=lambda case, recipe: case.image.array.shape[1:],
+        called=lambda model: model.head,
+        val={"val_samples": 8},
+        fits={"batch": 64},
+        **SLICES,
+    ),
+    "formal": Training(
+        recipe=FormalRecipe,
+        build=segmentation_fitting.build,
+        fit=segmentation_fitting.fit,
+        shown=lambda case, recipe: (3, *case.image.array.shape[1:]),
+        row=dict(zip(("beta1", "beta2", "beta3"), BETAS, strict=True)),
+        val={"val_slices": 5},
+        fits={"batch": 8},
+        **SLICES,
     ),
 }

@@ -29,11 +29,13 @@ SCRIPTS = {
     "published_sizes": "Training at a published size",
     "published_sizes_adn": "Training at a published size: ADN",
     "published_sizes_ssl_nnunet": "Training at a published size: self-supervised nnU-Net",
+    "published_sizes_papl": "Training at a published size: PAPL",
 }
 # Tables that are not what a script of their name prints without arguments.
 COMMANDS = {
     "published_sizes_adn": ("published_sizes.py", "--steps", "1", "--what", "T", "ADN"),
     "published_sizes_ssl_nnunet": ("published_sizes.py", "--steps", "1", "--what", "pretraining", "finetuning"),
+    "published_sizes_papl": ("published_sizes.py", "--steps", "1", "--what", "knowledge", "formal"),
 }
 ON_REQUEST = {"published_sizes", *COMMANDS}  # minutes a step on one core
 PACKAGES = ("torch", "numpy", "scipy", "monai", "MedPy", "surface-distance", "SimpleITK")

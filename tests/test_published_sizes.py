@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import io
 import os
 import sys
 from pathlib import Path
@@ -23,6 +24,8 @@ SMALL = {
     "chain": {"width": 4, "depth": 3},
     "T": {"width": 4, "batch": 2},
     "ADN": {"width": 4, "depth": 3, "batch": 1},
+    "knowledge": {"width": 4, "depth": 3, "batch": 4},
+    "formal": {"width": 4, "depth": 3, "batch": 2},
 }
 
 
@@ -152,6 +155,29 @@ def test_t_and_adn_are_trained_on_heads_with_poses_and_tissue_and_what_they_see_
     assert sizes.checkpoint(tmp_path / "run", 2 * STEPS).is_file()
 
 
+@pytest.mark.parametrize(("what", "seen"), [("knowledge", "4 of 32 x 28"), ("formal", "2 of 3 x 32 x 28")])
+def test_papls_stages_are_trained_on_aligned_heads_and_each_step_is_noted(sizes, tmp_path, monkeypatch, what, seen):
+    monkeypatch.setenv("STROKELIB_DEVICE", "cpu")
+    found = sizes.train_here(job_of(sizes, what, tmp_path, "run"))
+    assert found["batch"] == seen
+    assert found["lr"] == [sizes.TRAININGS[what].recipe.at("paper").lr] * 4
+    # Without a note of each forward pass there is no time between two of them.
+    assert found["seconds"] > 0
+    (case,) = sizes.TRAININGS[what].inputs([made_heads.head(1, tilt_deg=10.0)])
+    both = case.brain[8] & case.brain[8, :, ::-1]
+    assert both.sum() > 0.95 * case.brain[8].sum()
+
+
+def test_stage_1_too_waits_to_be_killed_in_the_step_after_its_first_checkpoint(sizes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STROKELIB_DEVICE", "cpu")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    job = dataclasses.replace(job_of(sizes, "knowledge", tmp_path, "run"), hold=True)
+    with pytest.raises(SystemExit, match="nobody killed"):
+        sizes.train_here(job)
+    assert capsys.readouterr().out.split() == [sizes.HELD]
+    assert [path.name for path in (tmp_path / "run/checkpoints").glob("*.json")] == [f"step_{STEPS:08d}.json"]
+
+
 @pytest.mark.parametrize(
     ("what", "more"),
     [
@@ -160,6 +186,8 @@ def test_t_and_adn_are_trained_on_heads_with_poses_and_tissue_and_what_they_see_
         ("segmentation", {"val_slices": 5}),
         ("T", {}),
         ("ADN", {}),
+        ("knowledge", {"val_samples": 8}),
+        ("formal", {"val_slices": 5, "beta1": 0.8, "beta2": 0.8, "beta3": 0.2}),
     ],
 )
 def test_steps_validations_and_validation_slices_alone_differ_from_what_was_published(sizes, what, more):
@@ -173,7 +201,8 @@ def test_steps_validations_and_validation_slices_alone_differ_from_what_was_publ
 def test_what_a_machine_has_no_room_for_is_said_beside_what_was_published(sizes):
     assert sizes.unlike("chain", sizes.TRAININGS["chain"].fits) == ""
     assert sizes.unlike("T", sizes.TRAININGS["T"].fits) == " Not as published (in brackets): batch 2 (40)."
-    assert "batch 1 (6), pool 2 (1)" in sizes.unlike("ADN", sizes.TRAININGS["ADN"].fits)
+    for what, said in (("ADN", "batch 1 (6)"), ("knowledge", "batch 64 (256)"), ("formal", "batch 8 (32)")):
+        assert sizes.unlike(what, sizes.TRAININGS[what].fits) == f" Not as published (in brackets): {said}."
 
 
 @pytest.mark.parametrize(("published", "fits"), [(False, {"batch": 2}), (True, {})])

@@ -20,7 +20,7 @@ from strokelib.data.scans import load_parts
 from strokelib.methods.adn_tissue import tissue_labels
 from strokelib.methods.method import Method
 from strokelib.methods.reference_rows import REFERENCES, reference_metrics
-from strokelib.methods.scoring import COLUMNS, score, status, versus_references
+from strokelib.methods.scoring import penalised, score, status, versus_references
 from strokelib.methods.scoring import scores_of as scores_of
 from strokelib.methods.scoring import weakest as weakest
 from strokelib.methods.scoring import weakest_of as weakest_of
@@ -268,23 +268,6 @@ def load_study(
         (known,) = load_parts(replace(settings, data=None), grid=grid, progress=progress, test=plan.test_cases)
     where = (settings.profile, settings.seed, settings.runs / "models")
     return Study(parts, list(known), *where, changes, tissue_folder)
-
-
-def penalised(scores: pd.DataFrame, cases: Sequence[Case]) -> pd.DataFrame:
-    """Scores with one metric more: ``hd95_penalised_mm``, the image's diagonal where a scan with a lesion has no HD95.
-
-    Args:
-        scores: Columns method, case, metric, value, unit.
-        cases: The scans scored.
-    """
-    import pandas as pd
-
-    length = {c.id: float(np.linalg.norm(np.multiply(c.image.array.shape, c.image.spacing))) for c in cases}
-    ill = {c.id for c in cases if c.lesion is not None and c.lesion.any()}
-    rows = scores[scores["metric"] == "hd95_mm"]
-    worst = rows["case"].map(lambda name: length[name] if name in ill else float("nan"))
-    more = rows.assign(metric="hd95_penalised_mm", value=rows["value"].fillna(worst))
-    return pd.concat([scores, more[COLUMNS]], ignore_index=True)
 
 
 def folders_of(outcomes: Mapping[str, Outcome]) -> dict[str, str]:

@@ -74,6 +74,24 @@ def score(
     return frame
 
 
+def penalised(scores: pd.DataFrame, cases: Sequence[Case], metric: str = "hd95_mm") -> pd.DataFrame:
+    """Scores with one metric more: a distance that is the image's diagonal where a scan with a lesion has none.
+
+    Args:
+        scores: Columns method, case, metric, value, unit.
+        cases: The scans scored.
+        metric: A distance in mm; ``hd95_mm`` gives ``hd95_penalised_mm``.
+    """
+    import pandas as pd
+
+    length = {c.id: float(np.linalg.norm(np.multiply(c.image.array.shape, c.image.spacing))) for c in cases}
+    ill = {c.id for c in cases if c.lesion is not None and c.lesion.any()}
+    rows = scores[scores["metric"] == metric]
+    worst = rows["case"].map(lambda name: length[name] if name in ill else float("nan"))
+    more = rows.assign(metric=f"{metric.removesuffix('_mm')}_penalised_mm", value=rows["value"].fillna(worst))
+    return pd.concat([scores, more[COLUMNS]], ignore_index=True)
+
+
 def read_scores(path: Path) -> pd.DataFrame:
     """One ``metrics.csv``; names of cases stay text, also where they are digits."""
     import pandas as pd

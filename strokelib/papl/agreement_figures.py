@@ -17,7 +17,7 @@ from strokelib.errors import DataError
 from strokelib.stats import BlandAltman, Estimate, bland_altman
 
 WIDTH_IN, HEIGHT_IN, SMALL_PT = 7.2, 3.25, 6.5
-SMALL_ML = 70.0
+SMALL_ML, FEWEST = 70.0, 3
 BIAS_COLOUR, LIMIT_COLOUR = "#0072B2", "#D55E00"
 
 
@@ -29,7 +29,7 @@ class VolumeAgreement:
         name: Of the method.
         estimated_ml: (n,).
         reference_ml: (n,), at most ``up_to_ml``.
-        agreement: Of ``estimated_ml - reference_ml``.
+        agreement: Of ``estimated_ml - reference_ml``; None with fewer than :data:`FEWEST` scans.
         scans: All scans, large infarcts too.
         up_to_ml: The stratum's end.
     """
@@ -37,7 +37,7 @@ class VolumeAgreement:
     name: str
     estimated_ml: np.ndarray
     reference_ml: np.ndarray
-    agreement: BlandAltman
+    agreement: BlandAltman | None
     scans: int
     up_to_ml: float = SMALL_ML
 
@@ -54,18 +54,18 @@ class VolumeAgreement:
             up_to_ml: Largest reference volume.
 
         Raises:
-            DataError: The lengths differ, a value is not finite, or fewer than three scans are left.
+            DataError: The lengths differ, or a value is not finite.
         """
         estimated, reference = np.asarray(estimated_ml, float), np.asarray(reference_ml, float)
         known = estimated.shape == reference.shape and estimated.ndim == 1
         known = known and bool(np.isfinite(estimated).all() and np.isfinite(reference).all())
-        small = reference <= up_to_ml
-        if not known or small.sum() < 3:
-            found = f"{estimated.shape} and {reference.shape}, {int(small.sum())} up to {up_to_ml:g} mL"
-            wanted, step = "two finite columns of one length, three small infarcts", "score all test scans"
+        if not known:
+            found = f"{estimated.shape} and {reference.shape}"
+            wanted, step = "two finite columns of one length", "score all test scans"
             raise DataError(f"volumes of {name}", found=found, wanted=wanted, next_step=step)
+        small = reference <= up_to_ml
         kept = estimated[small], reference[small]
-        return cls(name, *kept, bland_altman(*kept), len(small), up_to_ml)
+        return cls(name, *kept, bland_altman(*kept) if small.sum() >= FEWEST else None, len(small), up_to_ml)
 
 
 def fig11_bland_altman(panels: Sequence[VolumeAgreement]) -> Figure:
@@ -91,20 +91,36 @@ def fig11_bland_altman(panels: Sequence[VolumeAgreement]) -> Figure:
     for letter, ax, one in zip("abcdefgh", axes[0], panels, strict=False):
         _panel(ax, one)
         plotting.panel_letter(ax, letter)
-    axes[0, 0].set_ylabel("estimated − reference (mL)")
+    furthest = max((one.estimated_ml + one.reference_ml).max(initial=0) / 2 for one in panels) or 1.0
+    axes[0, 0].set(ylabel="estimated − reference (mL)", xlim=(0, 1.04 * furthest))
     handles = [
         Line2D([], [], color=BIAS_COLOUR, linewidth=1.3, label="bias"),
         Line2D([], [], color=LIMIT_COLOUR, linewidth=1.1, linestyle="--", label="limits of agreement, bias ± 1.96 SD"),
         Patch(color="0.6", alpha=0.35, label="95 % CI of each"),
         Line2D([], [], color="0.35", linewidth=0.9, linestyle=":", label="least squares"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
     return figure
 
 
 def _panel(ax: Axes, one: VolumeAgreement) -> None:
-    found, mean = one.agreement, (one.estimated_ml + one.reference_ml) / 2
-    difference = one.estimated_ml - one.reference_ml
+    mean, difference = (one.estimated_ml + one.reference_ml) / 2, one.estimated_ml - one.reference_ml
+    lines = [f"{one.name}: n = {len(mean)} of {one.scans} scans, up to {one.up_to_ml:g} mL"]
+    if one.agreement is None:
+        lines += [f"too few for limits, which need {FEWEST}"]
+    else:
+        found = one.agreement
+        slope = f", slope {_text(found.slope, 2)}" if np.isfinite(found.slope.value) else ""
+        lines += [f"bias {_text(found.bias)} mL{slope}"]
+        lines += [f"limits {_text(found.lower)} and {_text(found.upper)} mL"]
+        _agreement(ax, found, mean)
+    ax.axhline(0, color="0.75", linewidth=0.7, zorder=0)
+    ax.plot(mean, difference, "o", color="0.25", markersize=3.2, alpha=0.85, markeredgewidth=0, zorder=3)
+    ax.set_title("\n".join(lines), loc="left", fontsize=SMALL_PT + 0.5, pad=4, linespacing=1.2)
+    ax.set_xlabel("mean of both (mL)")
+
+
+def _agreement(ax: Axes, found: BlandAltman, mean: np.ndarray) -> None:
     for estimate, colour, style in (
         (found.lower, LIMIT_COLOUR, "--"),
         (found.bias, BIAS_COLOUR, "-"),
@@ -112,19 +128,10 @@ def _panel(ax: Axes, one: VolumeAgreement) -> None:
     ):
         ax.axhspan(estimate.low, estimate.high, color=colour, alpha=0.14, linewidth=0, zorder=0)
         ax.axhline(estimate.value, color=colour, linewidth=1.2, linestyle=style, zorder=1)
-    ax.axhline(0, color="0.75", linewidth=0.7, zorder=0)
     if np.isfinite(found.slope.value):
         ends = np.array([mean.min(), mean.max()])
         line = found.bias.value + found.slope.value * (ends - mean.mean())
         ax.plot(ends, line, color="0.35", linewidth=0.9, linestyle=":", zorder=2)
-    ax.plot(mean, difference, "o", color="0.25", markersize=3.2, alpha=0.85, markeredgewidth=0, zorder=3)
-    lines = [
-        f"{one.name}: n = {found.n} of {one.scans} scans, up to {one.up_to_ml:g} mL",
-        f"bias {_text(found.bias)} mL, slope {_text(found.slope, 2)}",
-        f"limits {_text(found.lower)} and {_text(found.upper)} mL",
-    ]
-    ax.set_title("\n".join(lines), loc="left", fontsize=SMALL_PT + 0.5, pad=4, linespacing=1.2)
-    ax.set(xlabel="mean of both (mL)", xlim=(0, None))
 
 
 def _text(estimate: Estimate, digits: int = 1) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -15,6 +17,8 @@ from strokelib.errors import DataError
 from strokelib.stats.plane import t_sne
 
 WIDTH_IN, PANEL_IN, SMALL_PT = 7.2, 2.25, 6.5
+ROW_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+Curve = tuple[np.ndarray, np.ndarray]
 LABEL_LOOKS = {True: ("positive", "#D55E00"), False: ("negative", "#0072B2")}
 
 
@@ -116,5 +120,38 @@ def fig08_tsne(rows: Mapping[str, Sequence[EmbeddedSamples]]) -> Figure:
         handles.append(Line2D([], [], label=f"{word} (n = {int((first.positive == label).sum())})", **mark))
     said = f"neighbour: share of samples whose nearest one has their label, chance {first.chance:.2f}"
     handles.append(Line2D([], [], linestyle="", label=said))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, handletextpad=0.2)
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, handletextpad=0.2)
+    return figure
+
+
+def fig_knowledge(
+    losses: Mapping[str, Curve], curves: Mapping[str, Curve], scores: pd.DataFrame, table: pd.DataFrame, batch: int
+) -> Figure:
+    """How stage 1 went: its inter-sample loss (a), its validation (b), and test samples of other heads (c).
+
+    Args:
+        losses: Row -> steps and inter-sample loss of the training batches.
+        curves: Row -> steps and share of validation samples whose nearest one has their label; not none.
+        scores: Columns method, case, value: the same share on test heads, nearest samples being of other heads.
+        table: Columns row, ours, ci95_low, ci95_high: means of ``scores``, in the order shown.
+        batch: Samples a batch: where all embeddings are the same the loss is log(batch - 1).
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH_IN, 2.4), layout="constrained", width_ratios=(1, 1, 1.3))
+    colours = dict(zip(curves, ROW_COLOURS * len(curves), strict=False))
+    for ax, lines in zip(axes, (losses, curves), strict=False):
+        for name, (steps, values) in lines.items():
+            ax.plot(steps, values, color=colours[name], linewidth=1.1)
+        ax.set_xlabel("step")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].axhline(math.log(batch - 1), color="0.45", linewidth=0.9, linestyle="--")
+    axes[0].set_ylabel("inter-sample loss")
+    axes[1].set(ylabel="neighbour (validation)", ylim=(0, 1))
+    intervals = {row.row: (row.ours, row.ci95_low, row.ci95_high) for row in table.itertuples()}
+    label = "neighbour of another\ntest head (95 % CI)"
+    plotting.scores_by_method(axes[2], scores, intervals, order=list(intervals), label=label)
+    for letter, ax in zip("abc", axes, strict=True):
+        plotting.panel_letter(ax, letter)
+    handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+    handles.append(Line2D([], [], color="0.45", linestyle="--", label="all embeddings alike"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
     return figure

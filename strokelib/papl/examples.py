@@ -17,6 +17,7 @@ from strokelib.metrics import dice
 WINDOW_MM, AWAY_MM, SMOOTH_MM, RIM_MM = 18.0, 4.0, 3.0, 4.0
 HOLDS = 0.8
 RELATIONS = ("pathological", "intrinsic", "symmetric")
+DWI, DWI_NOTE = "dwi", "dwi_note"
 Box = tuple[int, int, int, int]
 
 
@@ -144,10 +145,12 @@ class ContourExample(MaskedSlice):
     """One slice in the scan's own frame, and what each method of Table II finds on it.
 
     Args:
-        dwi: (H, W), normal white matter near 1, or None.
+        dwi: (H, W), normal brain near 1, or None.
+        dwi_note: Where the DWI comes from, in a few words.
     """
 
     dwi: np.ndarray | None = None
+    dwi_note: str = ""
 
     @classmethod
     def of(cls, case: Case, masks: Mapping[str, np.ndarray], name: str = "") -> ContourExample:
@@ -163,14 +166,15 @@ class ContourExample(MaskedSlice):
         """
         z = shown_slice(case)
         dwi = _dwi(case, slice(z, z + 1))
-        return super().of(case, masks, name, dwi=None if dwi is None else dwi[0])
+        more = {"dwi": None if dwi is None else dwi[0], "dwi_note": case.facts.get(DWI_NOTE, "")}
+        return super().of(case, masks, name, **more)
 
 
 def _dwi(case: Case, slices: slice) -> np.ndarray | None:
     """The slices (n, H, W) of a case's DWI, or None."""
-    if "dwi" not in case.channels:
+    if DWI not in case.channels:
         return None
-    return np.asarray(case.channels["dwi"], np.float32).reshape(case.image.array.shape)[slices]
+    return np.asarray(case.channels[DWI], np.float32).reshape(case.image.array.shape)[slices]
 
 
 @dataclass(frozen=True)
@@ -183,8 +187,9 @@ class AdjacentExample:
         lesion: (n, H, W) bool.
         predicted: Name of a training -> (n, H, W) bool.
         spacing: (dz, dy, dx) in mm.
-        dwi: (n, H, W), normal white matter near 1, or None.
+        dwi: (n, H, W), normal brain near 1, or None.
         name: Of the scan.
+        dwi_note: Where the DWI comes from, in a few words.
     """
 
     image_hu: np.ndarray
@@ -194,6 +199,7 @@ class AdjacentExample:
     spacing: tuple[float, float, float]
     dwi: np.ndarray | None = None
     name: str = ""
+    dwi_note: str = ""
 
     @classmethod
     def of(cls, case: Case, masks: Mapping[str, np.ndarray], count: int = 6, name: str = "") -> AdjacentExample:
@@ -217,7 +223,8 @@ class AdjacentExample:
         predicted = {training: np.asarray(mask[slices], bool) for training, mask in masks.items()}
         image = np.asarray(case.image.array[slices], np.float32)
         brain, lesion = case.brain[slices].astype(bool), case.lesion[slices].astype(bool)
-        return cls(image, brain, lesion, predicted, case.image.spacing, _dwi(case, slices), name)
+        note = case.facts.get(DWI_NOTE, "")
+        return cls(image, brain, lesion, predicted, case.image.spacing, _dwi(case, slices), name, note)
 
 
 def neighbour_dice(masks: np.ndarray) -> np.ndarray:

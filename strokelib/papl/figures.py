@@ -121,7 +121,7 @@ def _contours(rows: Sequence[ContourExample]) -> Figure:
             dataclasses.replace(scan, note=note, predicted=one.predicted[name])
             for name, note in zip(names, notes, strict=True)
         ]
-        pictures += [scan, _dwi(one.dwi, one.brain)]
+        pictures += [scan, _dwi(one.dwi, one.brain, one.dwi_note)]
         if not drawn:
             titles = [*(LABELS[name] for name in names), "reference", "DWI"]
             pictures = [dataclasses.replace(p, title=title) for p, title in zip(pictures, titles, strict=True)]
@@ -133,10 +133,10 @@ def _inside(values: np.ndarray, brain: np.ndarray) -> np.ndarray:
     return np.where(brain, values, np.nan)
 
 
-def _dwi(values: np.ndarray | None, brain: np.ndarray) -> Picture:
+def _dwi(values: np.ndarray | None, brain: np.ndarray, note: str = "") -> Picture:
     if values is None:
-        return Picture(np.full(brain.shape, np.nan), "", "no DWI")
-    return Picture(_inside(values, brain), limits=DWI_LIMITS)
+        return Picture(np.full(brain.shape, np.nan), "", note or "no DWI")
+    return Picture(_inside(values, brain), "", note, DWI_LIMITS)
 
 
 def fig09_adjacent_slices(example: AdjacentExample) -> Figure:
@@ -172,7 +172,8 @@ def fig09_adjacent_slices(example: AdjacentExample) -> Figure:
         drawn.append(PictureRow(pictures, brain, example.spacing[1:], name))
     dwi = [None] * len(example.brain) if example.dwi is None else example.dwi
     pictures = [_dwi(one, own) for one, own in zip(dwi, example.brain, strict=True)]
-    drawn.append(PictureRow(pictures, brain, example.spacing[1:], "DWI"))
+    label = f"DWI ({example.dwi_note})" if example.dwi_note else "DWI"
+    drawn.append(PictureRow(pictures, brain, example.spacing[1:], label))
     heights = [f"{number * example.spacing[0]:+.0f} mm" for number in range(len(example.brain))]
     first = [dataclasses.replace(p, title=text) for p, text in zip(drawn[0].pictures, heights, strict=True)]
     drawn[0] = dataclasses.replace(drawn[0], pictures=first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class PerceptionExample:
         prediction: M, (H, W) in [0, 1].
         brain: (H, W) bool.
         lesion: (H, W) bool.
-        hours: From onset to the scan.
+        hours: From onset to the scan; NaN where unknown.
         salience: phi of the slice.
         difference: L1 of the slice, the sum over its pixels.
         spacing_yx: (dy, dx) in mm.
@@ -97,7 +98,7 @@ def fig05_perception(
         The paper orders some slices; here all scans show whether the order holds.
 
     Args:
-        examples: Drawn by hours, from left to right.
+        examples: Drawn by hours, from left to right; as they come where some are unknown.
         scans: Hours and phi of all scans, or None.
 
     Raises:
@@ -106,7 +107,8 @@ def fig05_perception(
     if not examples:
         step = "give a slice of each of some scans"
         raise DataError("slices of a figure", found="none", wanted="one or more", next_step=step)
-    examples = sorted(examples, key=lambda one: one.hours)
+    if all(math.isfinite(one.hours) for one in examples):
+        examples = sorted(examples, key=lambda one: one.hours)
     sizes = [field_mm(one.brain, one.spacing_yx) for one in examples]
     size_mm = tuple(max(sides) for sides in zip(*sizes, strict=True))
     wide = min((WIDTH_IN - LEFT_IN - RIGHT_IN) / len(examples) - GAP_IN, WIDEST_IN)
@@ -125,7 +127,7 @@ def fig05_perception(
             plotting.outline(ax, one.lesion, plotting.TRUTH_COLOUR, width=0.9)
             if row == 0:
                 plotting.outline(ax, one.predicted, plotting.PREDICTION_COLOUR, width=0.9)
-                ax.set_title(f"{one.hours:.1f} h", pad=2.5)
+                ax.set_title(f"{one.hours:.1f} h" if math.isfinite(one.hours) else "onset unknown", pad=2.5)
         said = rf"$\varphi$ {one.salience:.3f}, $L_1$ {one.difference:.1f}"
         ax.text(0.5, -0.02, said, transform=ax.transAxes, ha="center", va="top", fontsize=SMALL_PT + 0.5)
     names = ("x, slice", "M, prediction", r"$M\,|x - x\times T|$ (HU)")

@@ -30,7 +30,7 @@ class RefinementStep:
     """One slice as a network saw it after some epochs.
 
     Args:
-        epoch: Passed so far.
+        epoch: Passed so far; or steps, see :attr:`RefinementExample.unit`.
         features: Maps of the decoder from coarse to fine, each (h, w), 0 or more.
         probability: (H, W) in [0, 1].
     """
@@ -89,6 +89,7 @@ class RefinementExample:
         trainings: Name of a training -> its steps, by epoch.
         spacing_yx: (dy, dx) in mm.
         name: Of the scan.
+        unit: What the steps count, as the titles say it.
     """
 
     brain: np.ndarray
@@ -97,6 +98,7 @@ class RefinementExample:
     trainings: Mapping[str, Sequence[RefinementStep]]
     spacing_yx: tuple[float, float]
     name: str = ""
+    unit: str = "epoch"
 
 
 def fig10_feature_maps(example: RefinementExample) -> Figure:
@@ -129,7 +131,7 @@ def fig10_feature_maps(example: RefinementExample) -> Figure:
     grey = (float(inside.min()), top_of([inside]))
     rows.append([Picture(_within(example.image, example.brain), "", " / ".join(str(int(m.sum())) for m in masks), grey)
                  for masks in counts])  # fmt: skip
-    titles = [f"{name}\nepoch {step.epoch}" for name, step in steps]
+    titles = [f"{name}\n{example.unit} {step.epoch:,}" for name, step in steps]
     rows[0] = [dataclasses.replace(picture, title=title) for picture, title in zip(rows[0], titles, strict=True)]
     labels = [f"decoder {level + 1}" for level in range(len(rows) - 2)] + ["probability", "TP / FP / FN"]
     drawn = [PictureRow(row, example.brain, example.spacing_yx, label) for row, label in zip(rows, labels, strict=True)]

@@ -1,6 +1,6 @@
-"""A table of ours alone, for what Sun et al. 2024 leave open: the HU window, omega and mu of RPRS, and other choices.
+"""Tables of ours alone, for what Sun et al. 2024 leave open: the HU window, omega and mu, what FCM does to neighbours.
 
-Nothing was published beside it: ``published`` is "none" throughout, and :func:`strokelib.comparing.page` shows it.
+Nothing was published beside them: ``published`` is "none" throughout, and :func:`strokelib.comparing.page` shows them.
 """
 
 from __future__ import annotations
@@ -50,3 +50,31 @@ def table_sweep(
     lines = [(row, name, unit, NO_PUBLISHED) for row in rows for name, unit in units.items()]
     cells = pd.DataFrame(lines, columns=["method", "metric", "unit", "published_cell"])
     return comparing.compared(cells, METRICS, scores, status, settings, proposed=chosen, references=references)
+
+
+def table_steadiness(
+    steady: pd.DataFrame, status: Mapping[str, str], settings: Settings, chosen: str, metric: str = "Dice of neighbours"
+) -> pd.DataFrame:
+    """How alike the masks of neighbouring slices are, a row a training, compared with one of them.
+
+    Args:
+        steady: A row a scan, a column a training or the reference, in [0, 1]; NaN where nothing is marked.
+        status: Training -> a word of :data:`strokelib.tables.STATUSES`; a column without one is the reference.
+        settings: Of what the masks show (``run.shown``).
+        chosen: The training that the others are compared with.
+        metric: What the values are, in words.
+
+    Returns:
+        Columns of :mod:`strokelib.comparing`.
+
+    Raises:
+        DataError: ``chosen`` is no column.
+        ParameterError: Unknown word for a status.
+    """
+    if chosen not in steady:
+        step = "compare with one of the trainings"
+        raise DataError("masks of neighbours", found=", ".join(steady), wanted=chosen, next_step=step)
+    seed, values = settings.seed, {(name, metric): column for name, column in steady.items()}
+    rows = [comparing.row_of(*key, "fraction", NO_PUBLISHED, column, seed) for key, column in values.items()]
+    comparing.compare(rows, values, chosen, status, seed)
+    return comparing.finished(rows, dict.fromkeys(steady, "done") | dict(status), settings)

@@ -52,7 +52,7 @@ def test_the_title_keeps_the_hyphen_of_a_name_and_says_how_many_scans_are_left()
 
 def test_the_least_squares_line_has_the_slope_of_the_differences():
     one = VolumeAgreement.of("U-Net", 0.5 * REFERENCE, REFERENCE)
-    line = fig11_bland_altman([one]).axes[0].lines[-2]
+    (line,) = [each for each in fig11_bland_altman([one]).axes[0].lines if each.get_linestyle() == ":"]
     (x0, x1), (y0, y1) = line.get_xdata(), line.get_ydata()
     # 0.5 r - r over 0.75 r.
     assert (y1 - y0) / (x1 - x0) == pytest.approx(-2 / 3)
@@ -66,12 +66,20 @@ def test_equal_volumes_can_be_drawn():
 
 
 @pytest.mark.parametrize(
-    ("estimated", "reference"),
-    [([1.0, 2.0], [1.0, 2.0, 3.0]), ([1.0, 2.0, np.nan], [1.0, 2.0, 3.0]), ([1.0, 2.0, 3.0], [1.0, 2.0, 100.0])],
+    ("estimated", "reference"), [([1.0, 2.0], [1.0, 2.0, 3.0]), ([1.0, 2.0, np.nan], [1.0, 2.0, 3.0])]
 )
-def test_columns_that_do_not_match_are_not_finite_or_leave_too_few_scans_are_refused(estimated, reference):
+def test_columns_that_do_not_match_or_are_not_finite_are_refused(estimated, reference):
     with pytest.raises(DataError, match="volumes of PAPL"):
         VolumeAgreement.of("PAPL", estimated, reference)
+
+
+def test_two_small_infarcts_are_shown_without_limits():
+    one = VolumeAgreement.of("PAPL", [1.0, 2.0, 3.0], [1.5, 2.5, 100.0])
+    assert one.agreement is None
+    (ax,) = fig11_bland_altman([one]).axes
+    assert "n = 2 of 3 scans" in ax.get_title("left")
+    np.testing.assert_allclose(ax.lines[-1].get_ydata(), [-0.5, -0.5])
+    assert not ax.patches
 
 
 def test_a_figure_without_panels_is_refused():

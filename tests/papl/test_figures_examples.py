@@ -1,5 +1,11 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from made_slices import infarct_slice
 
 from strokelib.data.cases import Case, Volume
 from strokelib.errors import DataError
@@ -17,17 +23,6 @@ from strokelib.papl.examples import (
 SPACING_YX = (2.0, 2.0)
 
 
-def _slice():
-    """A brain of 30 HU, an infarct of 6 HU less, a dark spot (8 HU less) on the other side, all windows of 9 pixels."""
-    brain = np.zeros((100, 80), bool)
-    brain[6:94, 6:74] = True
-    image, lesion = np.full(brain.shape, 30.0, np.float32), np.zeros(brain.shape, bool)
-    lesion[20:40, 12:28] = True
-    image[lesion] -= 6
-    image[70:79, 55:64] -= 8
-    return AlignedSlice(image, brain, lesion, SPACING_YX, "head")
-
-
 def _case(channels=None):
     shape = (5, 20, 16)
     brain, lesion = np.zeros(shape, bool), np.zeros(shape, bool)
@@ -38,11 +33,11 @@ def _case(channels=None):
 
 
 def test_each_relation_is_found_where_it_was_put():
-    pathological, intrinsic, symmetric = relations = _slice().relations()
+    pathological, intrinsic, symmetric = relations = infarct_slice().relations()
     assert tuple(one.kind for one in relations) == RELATIONS
     top, bottom, left, right = pathological.box
     assert (bottom - top, right - left) == (9, 9)
-    assert _slice().lesion[top:bottom, left:right].all()
+    assert infarct_slice().lesion[top:bottom, left:right].all()
     assert pathological.difference_hu == pytest.approx(-6.0)
     assert intrinsic.box == (70, 79, 55, 64)
     assert (intrinsic.own_hu, intrinsic.mirror_hu) == (22.0, 30.0)
@@ -50,7 +45,7 @@ def test_each_relation_is_found_where_it_was_put():
 
 
 def test_windows_keep_off_the_rim_the_midline_and_one_another():
-    example = _slice()
+    example = infarct_slice()
     taken = np.zeros(example.brain.shape, int)
     for one in example.relations():
         for top, bottom, left, right in (one.box, mirrored_box(one.box, 80)):
@@ -61,7 +56,7 @@ def test_windows_keep_off_the_rim_the_midline_and_one_another():
 
 
 def test_the_darker_side_is_the_window_of_an_intrinsic_asymmetry_whichever_it_is():
-    example = _slice()
+    example = infarct_slice()
     flipped = AlignedSlice(*(a[:, ::-1] for a in (example.image_hu, example.brain, example.lesion)), SPACING_YX)
     there, back = example.relations()[1], flipped.relations()[1]
     assert mirrored_box(back.box, 80) == there.box
@@ -69,7 +64,7 @@ def test_the_darker_side_is_the_window_of_an_intrinsic_asymmetry_whichever_it_is
 
 
 def test_a_slice_without_lesion_or_without_room_is_refused():
-    example = _slice()
+    example = infarct_slice()
     none = np.zeros_like(example.lesion)
     with pytest.raises(DataError, match="wanted some lesion"):
         AlignedSlice(example.image_hu, example.brain, none, SPACING_YX).relations()

@@ -1,4 +1,6 @@
 import dataclasses
+import sys
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -6,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent))
+from made_slices import infarct_slice
+
 from strokelib.errors import DataError
-from strokelib.papl.examples import AlignedSlice
 from strokelib.papl.sample_figures import (
     LABEL_COLOURS,
     RELATION_COLOURS,
@@ -27,18 +31,8 @@ def _close():
     plt.close("all")
 
 
-def _head():
-    brain = np.zeros((100, 80), bool)
-    brain[6:94, 6:74] = True
-    image, lesion = np.full(brain.shape, 30.0, np.float32), np.zeros(brain.shape, bool)
-    lesion[20:40, 12:28] = True
-    image[lesion] -= 6
-    image[70:79, 55:64] -= 8
-    return AlignedSlice(image, brain, lesion, (2.0, 2.0), "head")
-
-
 def _sampled(labels=(0, 1, 0), dropped=()):
-    head = _head()
+    head = infarct_slice()
     regions = [
         Region(0, Box(10 + 5 * n, 30, 10, 20 + n), 0.1 * label, label, False, tuple(dropped))
         for n, label in enumerate(labels)
@@ -59,7 +53,7 @@ def _said(figure):
 
 
 def test_the_three_windows_stand_on_the_slice_and_beside_their_mirror_images_with_their_means():
-    head = _head()
+    head = infarct_slice()
     figure = fig01_asymmetries(head)
     board, large, *tiles = figure.axes
     assert len(tiles) == 9
@@ -78,7 +72,7 @@ def test_the_three_windows_stand_on_the_slice_and_beside_their_mirror_images_wit
 
 
 def test_the_difference_tile_is_window_minus_mirror_image():
-    tiles = fig01_asymmetries(_head()).axes[2:]
+    tiles = fig01_asymmetries(infarct_slice()).axes[2:]
     own, mirrored, difference = (tile.images[0].get_array() for tile in tiles[3:6])
     np.testing.assert_allclose(own - mirrored, difference)
     np.testing.assert_allclose(difference, -8)
@@ -115,7 +109,7 @@ def test_dropped_windows_are_dotted_and_named_only_where_there_are_any():
 
 
 def test_a_slice_of_a_sampler_shows_what_the_sampler_draws_and_leaves_its_position():
-    head, n = _head(), 3
+    head, n = infarct_slice(), 3
     lesion = torch.zeros(n, *head.brain.shape, dtype=torch.uint8)
     lesion[1] = torch.from_numpy(head.lesion)
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(n, 1, *head.brain.shape)).astype(np.float32))
