@@ -15,7 +15,7 @@ intensities that are near those of the embedded heads: a step costs the same wha
 
 Sun et al. 2024: stage 1, a U-Net's encoder on samples of 256 x 256 with an embedding of 128, and stages 2 and 3
 together with the weights of Table VIII, on triplets of such slices, of which the middle one is decoded. On such a
-machine stage 1 sees 64 samples in place of 256, stages 2 and 3 see 8 triplets in place of 32. Heads are aligned by
+machine stage 1 sees 32 samples in place of 256, stages 2 and 3 see 4 triplets in place of 32. Heads are aligned by
 their known planes, and stages 2 and 3 start from a fresh encoder: a step costs the same whatever these hold.
 """
 
@@ -167,7 +167,7 @@ TRAININGS = {
         shown=lambda case, recipe: case.image.array.shape[1:],
         called=lambda model: model.head,
         val={"val_samples": 8},
-        fits={"batch": 64},
+        fits={"batch": 32},
         **SLICES,
     ),
     "formal": Training(
@@ -177,7 +177,7 @@ TRAININGS = {
         shown=lambda case, recipe: (3, *case.image.array.shape[1:]),
         row=dict(zip(("beta1", "beta2", "beta3"), BETAS, strict=True)),
         val={"val_slices": 5},
-        fits={"batch": 8},
+        fits={"batch": 4},
         **SLICES,
     ),
 }

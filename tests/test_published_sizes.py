@@ -201,7 +201,7 @@ def test_steps_validations_and_validation_slices_alone_differ_from_what_was_publ
 def test_what_a_machine_has_no_room_for_is_said_beside_what_was_published(sizes):
     assert sizes.unlike("chain", sizes.TRAININGS["chain"].fits) == ""
     assert sizes.unlike("T", sizes.TRAININGS["T"].fits) == " Not as published (in brackets): batch 2 (40)."
-    for what, said in (("ADN", "batch 1 (6)"), ("knowledge", "batch 64 (256)"), ("formal", "batch 8 (32)")):
+    for what, said in (("ADN", "batch 1 (6)"), ("knowledge", "batch 32 (256)"), ("formal", "batch 4 (32)")):
         assert sizes.unlike(what, sizes.TRAININGS[what].fits) == f" Not as published (in brackets): {said}."
 
 

@@ -27,7 +27,7 @@ from strokelib.metrics import truth_above
 from strokelib.recipe import Recipe, stated
 from strokelib.settings import Profile, Settings
 from strokelib.ssl_nnunet import finetuning, pretraining
-from strokelib.ssl_nnunet.recipe import FinetuningRecipe, PlanRecipe, PretrainingRecipe
+from strokelib.ssl_nnunet.recipe import Changes, FinetuningRecipe, PlanRecipe, PretrainingRecipe, changes_of
 from strokelib.ssl_nnunet.setup import Setup, setup_of
 from strokelib.ssl_nnunet.volumes import with_contralateral
 
@@ -119,14 +119,15 @@ class Study:
         profile: Which recipes.
         seed: Of the pre-trainings, and the first one of the fine-tunings.
         out: Folder of trained models and scores.
-        changes: Recipe values that differ from the profile's, in every training that has them.
+        changes: Recipe values that differ from the profile's, by recipe class: of :class:`PlanRecipe` in every
+            training, of :class:`PretrainingRecipe` or :class:`FinetuningRecipe` in that one alone.
     """
 
     parts: Mapping[str, Mapping[str, Cases]]
     profile: Profile
     seed: int
     out: Path
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    changes: Changes = field(default_factory=dict)
 
     @cached_property
     def plan(self) -> StudyRecipe:
@@ -164,15 +165,13 @@ class Study:
         """Training and validation scans of each pre-training set; a set without training scans is left out.
 
         ALL is every scan but those of APIS without infarct (S12), STKp those with a lesion, STKn those of healthy
-        data sets. Where a user's scans are the only ones, STKn is those of them without a lesion.
+        data sets. Where a user's scans are the only ones, ALL is all of them, STKn those without a lesion.
         """
         return pretraining_sets(self.parts, self.positive, leak=self.recipe(PRETRAINING).leak)
 
     def recipe(self, method: Method, **changes: Any) -> PlanRecipe:
         """The recipe of a method at the study's profile."""
-        names = method.recipe.__dataclass_fields__
-        kept = {name: value for name, value in self.changes.items() if name in names}
-        return method.recipe.at(self.profile, **{**kept, **changes})
+        return method.recipe.at(self.profile, **{**changes_of(method.recipe, self.changes), **changes})
 
     def mirrored(self, cases: Cases) -> Cases:
         """The cases with their contralateral images, made once."""
@@ -278,13 +277,13 @@ class Study:
         return Outcome(row, trained, scores, above, "done" if said == "1 seed" and len(trained) > 2 else said, masks)
 
 
-def load_study(settings: Settings, *, progress: bool = False, **changes: Any) -> Study:
+def load_study(settings: Settings, *, progress: bool = False, changes: Changes | None = None) -> Study:
     """The heads of a run: icoAIS and the three other data sets, or the user's own scans alone.
 
     Args:
         settings: Of the run; the paper profile takes scans of 0.45 mm pixels, others pixels of 2 mm.
         progress: Show a progress bar where heads are rendered or prepared.
-        changes: Recipe values that differ from the profile's, in every training that has them.
+        changes: As in :class:`Study`.
     """
     grid = "published" if settings.profile is Profile.PAPER else "prepared"
     parts: dict[str, dict[str, Cases]] = {}
@@ -293,4 +292,4 @@ def load_study(settings: Settings, *, progress: bool = False, **changes: Any) ->
         wanted = {split: None for split, count in zip(SPLITS, counts, strict=True) if count}
         found = load_parts(replace(settings, cohort=name), grid=grid, progress=progress, **wanted)
         parts[name] = dict(zip(wanted, found, strict=True))
-    return Study(parts, settings.profile, settings.seed, settings.runs / "models", changes)
+    return Study(parts, settings.profile, settings.seed, settings.runs / "models", changes or {})

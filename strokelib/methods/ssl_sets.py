@@ -79,8 +79,9 @@ def pretraining_sets(
     """Training and validation scans of ALL, STKp and STKn; a set with fewer than two of either is left out.
 
     Source: Sec. 3.7.2, Seia et al. 2023.
-    Deviation: ALL is without the scans of APIS that have no infarct (S12), with those of icoAIS (S13). Where a user's
-        scans stand alone, STKn is those of them without a lesion.
+    Deviation: ALL is without the scans of APIS that have no infarct (S12), with those of icoAIS (S13). Where no data
+        set of healthy heads is there, as where a user's scans stand alone, STKn is the scans without a lesion; ALL
+        then holds these of every data set, also of one named apis. So ALL always holds both other sets.
 
     Args:
         parts: Data set -> its splits by name.
@@ -95,8 +96,9 @@ def pretraining_sets(
             ill = positive.get((name, split), Some(cases, ()))
             well = Some(cases, tuple(sorted(set(range(len(cases))) - set(ill.numbers))))
             found["STKp"][split].append(ill)
-            found["ALL"][split] += [ill] if name in WITHOUT_ITS_HEALTHY else [ill, well]
-            if alone or name in HEALTHY:
+            healthy = alone or name in HEALTHY
+            found["ALL"][split] += [ill, well] if healthy or name not in WITHOUT_ITS_HEALTHY else [ill]
+            if healthy:
                 found["STKn"][split].append(well)
     trained = SPLITS if leak else SPLITS[:1]
     joined = {

@@ -102,12 +102,12 @@ class SegmentationRecipe(SliceRecipe):
     reduction: str = stated("means", source=FORM)
     scale: float = stated(1.0, source="factor on the refinement's means (P23)")
     focus: float = stated(
-        0.0, demo=4.0, source="ours: more weight of missed infarct, falling; short runs find none else"
+        0.0, demo=8.0, source="ours: more weight of missed infarct, falling; short runs find none else"
     )
     start: str = stated("", source="name of the training of stage 1 that it starts from")
     batch: int = stated(32, demo=8, smoke=2, source=f"{SEC}; triplets (P20)")
-    steps: int = stated(35_000, demo=220, smoke=4, source=f"{SEC}: 180 epochs of {SLICES}")
-    lr: float = stated(3e-4, demo=6e-3, source=SEC)
+    steps: int = stated(35_000, demo=205, smoke=4, source=f"{SEC}: 180 epochs of {SLICES}")
+    lr: float = stated(3e-4, demo=5e-3, source=SEC)
     validations: int = stated(50, demo=8, smoke=2, source=SILENT)
     val_slices: int = stated(10_000, demo=200, smoke=16, source=SILENT)
     snapshots: tuple[float, ...] = stated((), source=SHOWN)

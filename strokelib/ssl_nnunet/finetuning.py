@@ -35,7 +35,7 @@ from strokelib.ssl_nnunet.supervision import (
 from strokelib.ssl_nnunet.volumes import on_case_grid
 from strokelib.train.batches import to_device
 
-VERSION = 1
+VERSION = 2
 PSEUDO_DICE, AVERAGED = "pseudo_dice", "pseudo_dice_ema"
 VAL_SEED = 1_000_003
 VAL_LESION_SHARE = 1 / 3
@@ -163,7 +163,9 @@ def patches_dice(network: nn.Module, batches: Sequence[Batch]) -> float:
 
 
 def segment(model: FinetunedNetwork, recipe: FinetuningRecipe, case: Case, *, setup: Setup) -> np.ndarray:
-    """Foreground probability (D, H, W) of a case on its own grid, by sliding windows; 0 outside the brain.
+    """Foreground probability (D, H, W) of a case on its own grid, by sliding windows; 0 outside its brain mask.
+
+    The brain is cut out there and not on the voxels that the network sees, where its rim would fall towards 0.
 
     Source: Sec. 3.5, Seia et al. 2023.
     Deviation: a head smaller than the window is filled up with background; logits are averaged, not probabilities.
@@ -179,5 +181,4 @@ def segment(model: FinetunedNetwork, recipe: FinetuningRecipe, case: Case, *, se
     stride = window_stride(window, recipe.window_step)
     logits = sliding_window(model, full, window, stride, mirror_axes=recipe.mirror_axes)
     inside = (slice(None), *(slice(b, b + n) for b, n in zip(before, head.images.shape[1:], strict=True)))
-    probability = foreground(logits[inside][None])[0].cpu() * head.brain
-    return on_case_grid(head.placed(probability), case)
+    return on_case_grid(head.placed(foreground(logits[inside][None])[0]), case)

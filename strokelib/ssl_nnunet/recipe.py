@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
+from strokelib.errors import ParameterError
 from strokelib.recipe import Recipe, stated
 
 PAPER = "Seia et al. 2023"
@@ -74,7 +77,7 @@ class FinetuningRecipe(PlanRecipe):
     pretrained: str = stated("", source=f"{ROW}: the pre-training whose encoder it starts from, or none")
     frozen_share: float = stated(0.0, source=f"{PAPER}, Sec. 3.5.1: nothing frozen; 0.33, 0.66 and 1 were tried")
     batch: int = stated(2, demo=4, smoke=2, source=SUPERVISED)
-    lesion_share: float = stated(0.5, demo=1.0, smoke=1.0, source=f"{SUPERVISED}; more in {SHORT}")
+    lesion_share: float = stated(0.5, demo=0.75, smoke=1.0, source=f"{SUPERVISED}; more in {SHORT}")
     steps: int = stated(25_000, demo=230, smoke=3, source=f"{SUPERVISED}: 100 epochs of 250 batches; 300 in FS-STKp")
     optimizer: str = stated("sgd", demo="adamw", source=f"{SUPERVISED}: SGD; AdamW learns sooner in {SHORT}")
     lr: float = stated(0.01, demo=5e-3, source=f"{SUPERVISED}; for SGD")
@@ -85,10 +88,41 @@ class FinetuningRecipe(PlanRecipe):
     loss: str = stated("sum", source="nnU-Net's sum; the paper's average is half of it (S20)")
     levels: int = stated(4, demo=2, source=f"{SUPERVISED}: all but the two lowest resolutions")
     weights: str = stated("halving", source="S18; 'printed' by name")
-    focus: float = stated(0.0, demo=10.0, source=f"none; extra weight of lesion in {SHORT}, down to a tenth")
+    focus: float = stated(0.0, demo=3.0, source=f"none; extra weight of lesion in {SHORT}, down to a tenth")
     window_step: str = stated("half", source="nnU-Net's (S15); '48' by name")
     mirror_axes: tuple[int, ...] = stated(
-        (0, 1, 2), demo=(2,), source=f"{SUPERVISED}: all; left-right is a quarter of the time"
+        (0, 1, 2), demo=(), source=f"{SUPERVISED}: all; each mirrored axis doubles the prediction's time"
     )
     validations: int = stated(100, demo=6, smoke=2, source=f"{SUPERVISED}: once an epoch")
     val_patches: int = stated(100, demo=24, smoke=4, source="nnU-Net's 50 batches of 2")
+
+
+CHANGED = (PlanRecipe, PretrainingRecipe, FinetuningRecipe)
+PLAN_FIELDS = frozenset(one.name for one in fields(PlanRecipe))
+Changes = Mapping[type[PlanRecipe], Mapping[str, Any]]
+
+
+def changes_of(kind: type[PlanRecipe], changes: Changes) -> dict[str, Any]:
+    """What a study changes in one of its recipes.
+
+    Values of the plan hold in every training, so that the encoder fits; all others, such as ``momentum``, mean
+    something else in each recipe and hold in that one alone.
+
+    Args:
+        kind: :class:`PretrainingRecipe` or :class:`FinetuningRecipe`.
+        changes: Of :class:`PlanRecipe`, and of either recipe what the plan does not have.
+
+    Raises:
+        ParameterError: A value stands under a recipe that does not have it, one of the plan under another recipe, or
+            something else than a recipe is changed.
+    """
+    for given, values in changes.items():
+        if given not in CHANGED:
+            wanted, step = ", ".join(one.__name__ for one in CHANGED), "give the changes by recipe class"
+            raise ParameterError("changes", found=f"of {given}", wanted=f"of {wanted}", next_step=step)
+        named = {one.name for one in fields(given)}
+        if wrong := sorted(set(values) - (named if given is PlanRecipe else named - PLAN_FIELDS)):
+            step = "change values of the plan in PlanRecipe, others in the recipe that has them"
+            wanted = f"values of {given.__name__} alone"
+            raise ParameterError("changes", found=", ".join(wrong), wanted=wanted, next_step=step)
+    return {**changes.get(PlanRecipe, {}), **changes.get(kind, {})}

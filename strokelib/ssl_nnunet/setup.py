@@ -10,6 +10,7 @@ from typing import Any
 
 from strokelib.data.cases import Case
 from strokelib.errors import ParameterError
+from strokelib.options import chosen
 from strokelib.ssl_nnunet.fingerprint import Fingerprint, Normalisation, fingerprint
 from strokelib.ssl_nnunet.heads import heads_of
 from strokelib.ssl_nnunet.planning import Plan, median_shape, plan, published_plan, topology, widths
@@ -61,19 +62,21 @@ def setup_of(cases: Sequence[Case], recipe: PlanRecipe, *, seed: int = 0) -> Set
 
     Args:
         cases: Training scans of the pre-training set; with contralateral images where the recipe has two channels.
-        recipe: Voxel size, memory, widths; ``plan="printed"`` takes the published plan.
+        recipe: Voxel size, memory, widths; ``plan="printed"`` takes the published plan, which has voxels of 1 mm.
         seed: Of the voxels that are drawn.
 
     Raises:
-        ParameterError: Another kind of plan.
+        ParameterError: Another kind of plan, or voxels that are not those of the printed one.
         DataError: As :func:`strokelib.ssl_nnunet.fingerprint.fingerprint`.
     """
-    if recipe.plan not in PLANS:
-        step = "give one of these"
-        raise ParameterError("plan", found=repr(recipe.plan), wanted=" or ".join(PLANS), next_step=step)
+    chosen("plan", recipe.plan, PLANS)
+    printed = published_plan()
+    if recipe.plan == "printed" and tuple(recipe.spacing_mm) != printed.spacing_mm:
+        wanted, step = f"{printed.spacing_mm} mm, as printed", "take these voxels, or plan='planned'"
+        raise ParameterError("spacing_mm", found=recipe.spacing_mm, wanted=wanted, next_step=step)
     found = fingerprint(Each(cases, lambda case: at_spacing(case, recipe.spacing_mm)), recipe.channels, seed)
     if recipe.plan == "printed":
-        return Setup(published_plan(), Normalisation.of(found))
+        return Setup(printed, Normalisation.of(found))
     if recipe.patch is not None:
         return Setup(plan_of_patch(found, recipe), Normalisation.of(found))
     sizes = {"memory_gib": recipe.memory_gib, "base": recipe.base, "max_features": recipe.max_features}

@@ -59,8 +59,8 @@ def _block_means(volume: Volume, factors: Sequence[int]) -> Volume:
     for axis, (factor, (before, _)) in enumerate(zip(factors, around, strict=True)):
         column = 2 - axis
         coarser[column, column], coarser[column, 3] = factor, (factor - 1) / 2 - before
-        split = (*padded.shape[:axis], padded.shape[axis] // factor, factor, *padded.shape[axis + 1 :])
-        padded = padded.reshape(split).mean(axis=axis + 1)
+        parts = [padded[(slice(None),) * axis + (slice(first, None, factor),)] for first in range(factor)]
+        padded = sum(parts[1:], parts[0]) / np.float32(factor)
     return Volume(padded, volume.affine @ coarser)
 
 

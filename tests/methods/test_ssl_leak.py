@@ -42,6 +42,6 @@ def test_without_it_training_parts_alone_are_seen_and_with_it_all_parts_while_va
 def test_a_study_leaks_only_where_its_recipe_says_so(tmp_path):
     assert not PretrainingRecipe.at("paper").leak
     plain = Study(PARTS, Profile.SMOKE, 0, tmp_path)
-    leaking = Study(PARTS, Profile.SMOKE, 0, tmp_path, {"leak": True})
+    leaking = Study(PARTS, Profile.SMOKE, 0, tmp_path, {PretrainingRecipe: {"leak": True}})
     assert (len(plain.sets["STKp"][0]), len(leaking.sets["STKp"][0])) == (3, 7)
     assert leaking.recipe(PRETRAINING).key() != plain.recipe(PRETRAINING).key()

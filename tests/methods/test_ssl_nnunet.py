@@ -21,21 +21,25 @@ from strokelib.methods.training import run_name
 from strokelib.metrics import dice
 from strokelib.settings import Profile, Settings
 from strokelib.ssl_nnunet import finetuning, heads, pretraining, setup, views, volumes
+from strokelib.ssl_nnunet.recipe import FinetuningRecipe, PlanRecipe, PretrainingRecipe
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "adn"))
 import made_heads
 
 # Small, whatever the recipes of the profiles say.
-CHANGES = {
+PLAN = {
     "spacing_mm": (5.0, 4.0, 4.0),
+    "contralateral": "plane",
     "plan": "planned",
     "patch": None,
     "memory_gib": 0.001,
     "base": 2,
     "max_features": 4,
 }
-CHANGES |= {"view": (4, 10, 8), "slab": 6, "hidden": 4, "bottleneck": 4, "prototypes": 8, "batch": 2, "steps": 2}
-CHANGES |= {"validations": 1, "val_batches": 1, "val_patches": 2, "mirror_axes": (), "contralateral": "plane"}
+SHORT = {"batch": 2, "steps": 2, "validations": 1}
+BEFORE = SHORT | {"view": (4, 10, 8), "slab": 6, "hidden": 4, "bottleneck": 4, "prototypes": 8, "val_batches": 1}
+AFTER = SHORT | {"val_patches": 2, "mirror_axes": ()}
+CHANGES = {PlanRecipe: PLAN, PretrainingRecipe: BEFORE, FinetuningRecipe: AFTER}
 SPLITS = ("train", "val", "test")
 
 
@@ -179,7 +183,7 @@ def test_each_pre_training_sees_its_set_and_no_validation_or_test_scan_is_traine
 
 
 def test_a_leak_that_is_asked_for_reaches_the_pre_trainings_alone(tmp_path, asked):
-    study = made(tmp_path, changes=CHANGES | {"leak": True})
+    study = made(tmp_path, changes=CHANGES | {PretrainingRecipe: BEFORE | {"leak": True}})
     plain = made(tmp_path).finetuned(PROPOSED, seed=3)
     asked.clear()
     assert study.finetuned(PROPOSED, seed=3).folder != plain.folder
@@ -245,7 +249,8 @@ def test_the_cache_tells_rows_pre_trainings_and_frozen_encoders_apart(tmp_path, 
     assert study.finetuned(PROPOSED, seed=3, frozen=0.33).recipe.frozen_share == 0.33
     # Another pre-training of the same name: of another recipe value, seed or code.
     again = study.finetuned(PROPOSED, seed=3).folder
-    other = [dataclasses.replace(study, changes=CHANGES | {"centre_momentum": 0.8}), dataclasses.replace(study, seed=9)]
+    changed = CHANGES | {PretrainingRecipe: BEFORE | {"centre_momentum": 0.8}}
+    other = [dataclasses.replace(study, changes=changed), dataclasses.replace(study, seed=9)]
     for one in other:
         assert one.finetuned(PROPOSED, seed=3).folder != again
     assert other[0].finetuned(BASELINE, seed=3).folder == study.finetuned(BASELINE, seed=3).folder
@@ -274,11 +279,16 @@ def test_the_versions_of_all_modules_that_a_training_is_made_of_count(method, mo
                 assert name in versions or name in made_before or name.startswith("strokelib.train"), name
 
 
-def test_the_studys_changes_hold_in_the_trainings_that_have_them_and_a_rows_own_go_before(tmp_path):
-    study = made(tmp_path, changes=CHANGES | {"scans": "STKn", "labels": "none"})
+def test_the_studys_changes_hold_in_the_training_that_they_name_and_a_rows_own_go_before(tmp_path):
+    changed = {PretrainingRecipe: {"momentum": 0.9, "steps": 7, "scans": "STKn"}}
+    changed |= {FinetuningRecipe: {"weight_decay": 0.1, "labels": "none"}, PlanRecipe: {"base": 6}}
+    study = made(tmp_path, changes=changed)
     before, after = study.recipe(rows.PRETRAINING, scans="ALL"), study.recipe(rows.FINETUNING, labels="STKp")
-    assert (before.steps, before.view, before.scans) == (2, (4, 10, 8), "ALL")
-    assert (after.steps, after.val_patches, after.labels) == (2, 2, "STKp")
+    assert (before.momentum, before.steps, before.scans, before.base) == (0.9, 7, "ALL", 6)
+    assert (after.weight_decay, after.labels, after.base) == (0.1, "STKp", 6)
+    plain = {method: made(tmp_path, changes={}).recipe(method) for method in (rows.PRETRAINING, rows.FINETUNING)}
+    assert before.weight_decay == plain[rows.PRETRAINING].weight_decay
+    assert (after.momentum, after.steps) == (plain[rows.FINETUNING].momentum, plain[rows.FINETUNING].steps)
 
 
 # Seeds, votes and the second criterion
@@ -522,7 +532,8 @@ def test_a_run_loads_four_data_sets_or_the_users_own_on_the_profiles_grid(profil
 
     monkeypatch.setattr(rows, "load_parts", load)
     settings = Settings(Profile(profile), "icoais", 5, None, tmp_path / "runs", tmp_path / "figures")
-    study = rows.load_study(settings, steps=7)
+    changes = {FinetuningRecipe: {"steps": 7}}
+    study = rows.load_study(settings, changes=changes)
     assert list(study.parts) == ["icoais", "aisd", "apis", "center_tbi"]
     assert [call[0].cohort for call in calls] == list(study.parts)
     assert {call[1]["grid"] for call in calls} == {grid}
@@ -531,7 +542,7 @@ def test_a_run_loads_four_data_sets_or_the_users_own_on_the_profiles_grid(profil
         assert parts == {split: [f"{name}-{split}"] for split in parts}
         assert {"train", "val"} <= set(parts)
     assert set(study.parts["icoais"]) == set(SPLITS)
-    assert (study.seed, study.out, study.changes) == (5, tmp_path / "runs" / "models", {"steps": 7})
+    assert (study.seed, study.out, study.changes) == (5, tmp_path / "runs" / "models", changes)
     calls.clear()
     own = rows.load_study(dataclasses.replace(settings, data=tmp_path / "scans"), progress=True)
     assert list(own.parts) == ["icoais"]

@@ -19,6 +19,7 @@ from strokelib.methods.ssl_nnunet import PRETRAINING, Study
 from strokelib.settings import Profile, Settings
 from strokelib.ssl_nnunet import figures, volumes
 from strokelib.ssl_nnunet.clustering import clustering_scores
+from strokelib.ssl_nnunet.recipe import PretrainingRecipe
 from strokelib.ssl_nnunet.representations import Attribution, represent
 from strokelib.ssl_nnunet.training_figures import collapse_curves, pretraining_views
 from strokelib.stats import paired_bootstrap_ci
@@ -29,7 +30,8 @@ import made_heads
 mpl.use("Agg")
 SETTINGS = Settings(Profile.SMOKE, "icoais", 0, None, Path("runs"), Path("figures"))
 COUNTS = {"icoais": (3, 2, 3), "aisd": (3, 2, 2), "center_tbi": (3, 3, 0)}
-CHANGES = {"view": (6, 24, 20), "slab": 9, "batch": 2, "steps": 2, "validations": 2}
+SHORT = {"view": (6, 24, 20), "slab": 9, "batch": 2, "steps": 2, "validations": 2}
+CHANGES = {PretrainingRecipe: SHORT}
 HELD_OUT = 12
 
 
@@ -155,7 +157,7 @@ def test_the_vectors_are_the_pooled_last_stage_of_the_teacher_s_encoder_on_slabs
 
 
 def test_the_untrained_encoder_is_the_one_that_this_pre_training_started_from(study):
-    still = dataclasses.replace(study, changes=CHANGES | {"momentum": 1.0})
+    still = dataclasses.replace(study, changes={PretrainingRecipe: SHORT | {"momentum": 1.0}})
     one = pictures.encoded(still, "ALL", steps=1)
     for name, weight in one.encoders[UNTRAINED].state_dict().items():
         assert torch.equal(weight, one.encoders[TRAINED].state_dict()[name])

@@ -152,6 +152,21 @@ def test_a_users_own_scans_alone_are_all_and_their_healthy_ones_stkn():
     assert names(found["STKn"][1]) == numbered("aisd", "val", (2, 3))
 
 
+@pytest.mark.parametrize("others", [(), ("icoais",)])
+def test_all_holds_the_healthy_of_apis_where_they_are_stkn(parts, others):
+    own = {"apis": splits("apis", (2, 2, 1), (2, 2, 1)), **{name: parts[name] for name in others}}
+    found = pretraining_sets(own, stroke_scans(own))
+    for part, split in enumerate(("train", "val")):
+        healthy = set(numbered("apis", split, (2, 3)))
+        assert healthy <= set(names(found["STKn"][part]))
+        whole = set(names(found["ALL"][part]))
+        assert whole == {*names(found["STKp"][part]), *names(found["STKn"][part])}
+        # Beside a data set of healthy heads they are in no set (S12).
+        beside = own | {"center_tbi": parts["center_tbi"]}
+        for one in pretraining_sets(beside, stroke_scans(beside)).values():
+            assert not healthy & set(names(one[part]))
+
+
 @pytest.mark.parametrize("well", [(0, 0, 0), (1, 2, 0), (2, 1, 0)])
 def test_a_set_with_fewer_than_two_training_or_validation_scans_is_left_out(well):
     own = {"icoais": splits("icoais", (3, 2, 1), well)}

@@ -431,6 +431,13 @@ def test_a_scan_of_other_voxels_gets_its_map_on_its_own_grid():
     assert dice(found > 0.5, ball) > 0.8
 
 
+def test_on_finer_voxels_the_rim_of_the_brain_keeps_its_probability():
+    case, _ = spotted(shape=(16, 64, 56), spacing=(5.0, 2.0, 2.0))
+    everywhere = segment(Bright(-9.0), recipe(), case, setup=SETUP)
+    assert everywhere[case.brain].min() > 0.99
+    assert everywhere[~case.brain].max() == 0.0
+
+
 def test_scans_without_reference_or_without_brain_mask_are_segmented():
     case, ball = spotted()
     found = segment(Bright(), recipe(), dataclasses.replace(case, lesion=None), setup=SETUP)

@@ -33,13 +33,17 @@ def with_other_side(case):
     return dataclasses.replace(case, channels={"contralateral": other})
 
 
+def printed(**changes):
+    return recipe(plan="printed", spacing_mm=(1.0, 1.0, 1.0), **changes)
+
+
 @pytest.fixture(scope="module")
 def cases():
     return made_heads.heads(range(3))
 
 
 def test_the_printed_plan_is_the_published_one_whatever_the_scans(cases):
-    found = setup_of(cases, recipe(plan="printed"))
+    found = setup_of(cases, printed())
     assert found.plan == published_plan()
     with torch.device("meta"):
         encoder = PlainConvEncoder(1, **found.network)
@@ -82,12 +86,18 @@ def test_a_patch_of_the_recipe_is_taken_with_the_stages_that_the_rules_give_for_
     assert found.normalisation == planned.normalisation
     assert found.key != planned.key
     # What is printed stands.
-    assert setup_of(cases, recipe(patch=(8, 16, 20), plan="printed")).plan == published_plan()
+    assert setup_of(cases[:1], printed(patch=(8, 16, 20))).plan == published_plan()
 
 
 def test_another_kind_of_plan_is_refused(cases):
     with pytest.raises(ParameterError, match=r"'guessed'(.|\n)*printed or planned"):
         setup_of(cases, recipe(plan="guessed"))
+
+
+@pytest.mark.parametrize("spacing_mm", [(5.0, 4.0, 4.0), (1.0, 1.0, 1.5)])
+def test_the_printed_plan_with_voxels_that_are_not_its_own_is_refused(cases, spacing_mm):
+    with pytest.raises(ParameterError, match=r"spacing_mm(.|\n)*1\.0, 1\.0, 1\.0(.|\n)*planned"):
+        setup_of(cases, recipe(plan="printed", spacing_mm=spacing_mm))
 
 
 def test_the_normalisation_is_that_of_all_brains_together(cases):
@@ -121,7 +131,7 @@ def test_the_key_names_plan_and_normalisation_and_nothing_else(cases):
         setup_of(cases[:2], recipe()),
         setup_of(cases, recipe(base=5)),
         setup_of(cases, recipe(), seed=1),
-        setup_of(cases, recipe(plan="printed")),
+        setup_of(cases[:1], printed()),
     ]
     assert len({one.key for one in (first, *other)}) == 5
     assert Setup(first.plan, other[0].normalisation).key != Setup(first.plan, first.normalisation).key
