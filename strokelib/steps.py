@@ -114,7 +114,7 @@ STEPS = (
     ),
     Step(
         "30_ssl_nnunet_pretraining",
-        "self-supervised nnU-Net: plan, views and self-distillation by hand, nine pre-trainings, collapse, two channels",
+        "self-supervised nnU-Net: plan, views, self-distillation by hand, nine pre-trainings, collapse, two channels",
         minutes={"smoke": 0.8, "demo": 7.5, "paper": 10000.0},
         priority=4,
     ),

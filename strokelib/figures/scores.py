@@ -48,7 +48,7 @@ def scoreboard_tiles(board: pd.DataFrame, titles: Mapping[str, str]) -> Figure:
     plotting.status_tiles(ax, tiles)
     present = [s for s in plotting.STATUS_COLOURS if s in set(board["status"])]
     handles = [Patch(facecolor=plotting.STATUS_COLOURS[s], edgecolor="0.5", label=s) for s in present]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
     return figure
 
 
