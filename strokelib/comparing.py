@@ -187,8 +187,10 @@ def compared(
         row = row_of(*key, cell.unit, cell.published_cell or BLANK, found, settings.seed)
         rows.append(row if np.isnan(ours) else row | {"ours": ours})
     compare(rows, values, proposed, printed, settings.seed)
-    lacking = {name: NOT_RUN for name in printed if name not in set(scores["method"])}
-    table = finished(rows, lacking | dict.fromkeys(references, "done") | dict(status), settings)
+    ran = set(scores["method"])
+    said = {name: NOT_RUN for name in printed if name not in ran}
+    said |= {name: "done" if name in ran else NOT_RUN for name in references}
+    table = finished(rows, said | dict(status), settings)
     words = table["ours"].notna().map({True: "done", False: NOT_RUN})
     return table.assign(status=table["status"].mask(table["metric"].isin(list(counts)), words))
 

@@ -41,6 +41,11 @@ def test_a_reference_gets_the_metrics_that_are_means_and_no_published_number():
     assert added["difference"].iloc[0] == 0.0
 
 
+def test_a_reference_that_was_not_scored_is_not_called_done():
+    table = _table(references=["nothing"])
+    assert table.loc[table["row"] == "nothing", "status"].tolist() == ["not yet"]
+
+
 def test_a_proposed_row_that_was_not_printed_is_refused():
     with pytest.raises(ManifestError, match="the row newest"):
         _table(proposed="newest")
