@@ -19,6 +19,7 @@ from strokelib.papl.contrastive import (
     positional_contrastive_loss,
     quarter_contrastive_loss,
 )
+from strokelib.papl.fitting import fit_slices
 from strokelib.papl.inputs import recipe_slices
 from strokelib.papl.losses import cosine_similarity, inter_sample_loss, intra_sample_loss, knowledge_preparation_loss
 from strokelib.papl.model import PAPL
@@ -27,7 +28,6 @@ from strokelib.papl.recipe import KnowledgeRecipe
 from strokelib.papl.rows import ASYMMETRY, GCL, PCL
 from strokelib.papl.sampling import RegionBatch, RegionSampler
 from strokelib.papl.slices import HeadSlices
-from strokelib.papl.snapshots import Keeper, snapshot_steps
 
 VERSION = 1
 NEIGHBOUR = "neighbour_accuracy"
@@ -138,26 +138,7 @@ def fit(
     def validate(network: PAPL) -> dict[str, float]:
         return {NEIGHBOUR: neighbour_accuracy(embeddings(network, held_out.images), held_out.labels.numpy())}
 
-    every = max(1, recipe.steps // recipe.validations)
-    keeper = Keeper(out, snapshot_steps(recipe.snapshots, recipe.steps))
-    keeper.begin(model)
-    return train.fit(
-        model,
-        stream,
-        step,
-        steps=recipe.steps,
-        optimizer=torch.optim.AdamW(model.knowledge_parameters(), recipe.lr, weight_decay=recipe.weight_decay),
-        schedule=train.poly(recipe.steps, recipe.schedule_power),
-        validate=validate,
-        validate_every=every,
-        after_step=keeper.after_step,
-        checkpoint_every=every,
-        log_every=max(1, recipe.steps // 500),
-        clip_norm=recipe.clip_norm,
-        recipe_key=recipe.key(),
-        out=out,
-        seed=seed,
-    )
+    return fit_slices(model, model.knowledge_parameters(), stream, step, validate, recipe, seed=seed, out=out)
 
 
 def sample_embeddings(model: PAPL, recipe: KnowledgeRecipe, case: Case) -> np.ndarray:

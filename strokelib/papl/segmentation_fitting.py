@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from strokelib import train
 from strokelib.data.cases import Case
 from strokelib.infer import pooled_dice
 from strokelib.nn.losses import dice_and_cross_entropy, focus_at, missed_lesion_loss
+from strokelib.papl.fitting import fit_slices
 from strokelib.papl.inputs import recipe_slices
 from strokelib.papl.losses import (
     beta3_at,
@@ -23,7 +23,6 @@ from strokelib.papl.losses import (
 from strokelib.papl.model import PAPL
 from strokelib.papl.networks import build_network
 from strokelib.papl.recipe import SegmentationRecipe
-from strokelib.papl.snapshots import Keeper, snapshot_steps
 from strokelib.papl.triplets import TripletBatch, TripletSampler
 
 VERSION = 1
@@ -126,24 +125,5 @@ def fit(
         slicewise = getattr(network, "backbone", network)
         return {DICE: pooled_dice(slicewise, held_out.images, held_out.lesions, recipe.batch)}
 
-    every = max(1, recipe.steps // recipe.validations)
-    keeper = Keeper(out, snapshot_steps(recipe.snapshots, recipe.steps))
-    keeper.begin(model)
     parameters = model.segmentation_parameters() if isinstance(model, PAPL) else model.parameters()
-    return train.fit(
-        model,
-        stream,
-        step,
-        steps=recipe.steps,
-        optimizer=torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay),
-        schedule=train.poly(recipe.steps, recipe.schedule_power),
-        validate=validate,
-        validate_every=every,
-        after_step=keeper.after_step,
-        checkpoint_every=every,
-        log_every=max(1, recipe.steps // 500),
-        clip_norm=recipe.clip_norm,
-        recipe_key=recipe.key(),
-        out=out,
-        seed=seed,
-    )
+    return fit_slices(model, parameters, stream, step, validate, recipe, seed=seed, out=out)
