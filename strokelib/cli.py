@@ -10,6 +10,8 @@ import time
 from strokelib import __version__
 from strokelib.errors import StrokelibError
 
+DOCTOR = "say what is installed, what is missing, which device computes, and whether the shipped data are whole"
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="strokelib", description=__import__("strokelib").__doc__.splitlines()[0])
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     preparing.add_argument("--readers", default="first", help="masks of several readers: first, any or all")
     preparing.add_argument("--workers", type=int, default=0, help="processes side by side (default: one a core)")
     checking.add_argument("--json", default="", metavar="FILE", help="write the report there, or - for the screen")
+    commands.add_parser("doctor", help=DOCTOR, description=DOCTOR)
     add("refresh-notebooks", "write the outputs of the executed copies into the committed notebooks")
     single = add("run-notebook", "run one notebook alone (Snakemake calls this)")
     single.add_argument("name", help="e.g. 00_start_here")
@@ -110,14 +113,22 @@ def _prepare(args: argparse.Namespace) -> int:
     return 1 if made.problems else 0
 
 
+def _doctor(args: argparse.Namespace) -> int:
+    from strokelib import doctor
+
+    findings = doctor.examine()
+    print(doctor.page(findings))
+    return 1 if any(one.word == doctor.BAD for one in findings) else 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status (0 good, 1 a known problem, 2 wrong usage)."""
     args = _parser().parse_args(argv)
     from strokelib import pipeline, processes, publish, settings
 
     try:
-        if args.command in ("check", "prepare"):
-            return {"check": _check, "prepare": _prepare}[args.command](args)
+        if args.command in ("check", "prepare", "doctor"):
+            return {"check": _check, "prepare": _prepare, "doctor": _doctor}[args.command](args)
         if args.command == "reproduce":
             if os.environ.get("STROKELIB_END_WITH", "").isdigit():
                 chosen = settings.resolve(args.profile, args.cohort, args.seed, args.data)
