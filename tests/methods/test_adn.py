@@ -13,8 +13,9 @@ from strokelib.adn import alignment, sean_fitting, segmentation
 from strokelib.errors import DataError
 from strokelib.methods import adn as rows
 from strokelib.methods import adn_tissue
-from strokelib.methods.adn import PROPOSED, TABLE1, VARIANTS, WITHOUT_T, WITHOUT_TISSUE, Study, penalised
+from strokelib.methods.adn import PROPOSED, TABLE1, VARIANTS, WITHOUT_T, WITHOUT_TISSUE, Study
 from strokelib.methods.reference_rows import REFERENCES
+from strokelib.methods.scoring import COLUMNS, penalised
 from strokelib.metrics import dice
 from strokelib.settings import Profile, Settings
 
@@ -283,7 +284,7 @@ def test_the_probabilities_are_those_of_the_trained_network(study, outcomes):
 
 
 def frame(values, metric="hd95_mm", unit="mm"):
-    return pd.DataFrame([("row", name, metric, value, unit) for name, value in values.items()], columns=rows.COLUMNS)
+    return pd.DataFrame([("row", name, metric, value, unit) for name, value in values.items()], columns=COLUMNS)
 
 
 def test_a_scan_with_a_lesion_and_no_distance_gets_its_diagonal_and_the_others_keep_what_they_have():
