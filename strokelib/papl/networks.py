@@ -42,8 +42,6 @@ NETWORKS: dict[str, Builder] = {
 # What narrows a transformer beside its width: layers and heads, and channels as multiples of the width.
 NARROW = {"layers": 4, "heads": 4}
 HIDDEN = 12
-# Published with half as many channels on the finest level as the U-Net, and the slowest at its width.
-HALVED = ("CLCI-Net",)
 WITH_DEPTH = ("U-Net", "Attention U-Net", "U-Net++", "SEAN")
 
 
@@ -54,7 +52,7 @@ def build_network(
 
     Args:
         name: As Table II prints it.
-        width: Channels of the finest level, half of it in those of :data:`HALVED`; None for the network's own.
+        width: Channels of the finest level; None for the network's own.
         depth: Levels of those in :data:`WITH_DEPTH`; None for the network's own. The others have a fixed number.
         shape: Height and width of the slices, which a transformer's positions are made for.
 
@@ -62,7 +60,7 @@ def build_network(
         ParameterError: Another name, or a size that the network refuses.
     """
     chosen("network", name, tuple(NETWORKS))
-    sizes: dict[str, Any] = {} if width is None else {"width": width // (2 if name in HALVED else 1)}
+    sizes: dict[str, Any] = {} if width is None else {"width": width}
     if name in WITH_DEPTH and depth is not None:
         sizes["depth"] = depth
     if name == "TransU-Net":

@@ -102,8 +102,8 @@ def fit(
     """Train on triplets of slices, of which the middle one is segmented; the last weights are kept.
 
     Source: Secs III.D, III.E and IV.B, Sun et al. 2024.
-    Deviation: the compared networks see the same middle slices in the same order, with soft Dice and cross-entropy
-        alone; what the paper gave them is not stated. The validation is ours, for the curve alone.
+    Deviation: the compared networks see the same middle slices in the same order, with the segmentation loss alone (and
+        the recipe's ``focus``, as PAPL); what the paper gave them is not stated. The validation is ours, for the curve.
 
     Args:
         model: From :func:`build`.
