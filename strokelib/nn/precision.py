@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from strokelib.errors import ParameterError
 
@@ -36,10 +39,36 @@ def resolve_amp(amp: str, device: torch.device | str) -> str:
 
 
 def autocast(amp: str, device: torch.device | str) -> AbstractContextManager:
-    """A context that computes in bfloat16 where :func:`resolve_amp` says so; weights and losses stay float32."""
+    """A context that computes in bfloat16 where :func:`resolve_amp` says so; weights and losses stay float32.
+
+    On a CPU, convolutions over fewer slices than their kernel has stay float32 too (:class:`ThinConvolutions`).
+    """
     if resolve_amp(amp, device) == "float32":
         return nullcontext()
-    return torch.autocast(torch.device(device).type, torch.bfloat16)
+    kind = torch.device(device).type
+    context = torch.autocast(kind, torch.bfloat16)
+    return _with_thin(context) if kind == "cpu" else context
+
+
+@contextmanager
+def _with_thin(context: AbstractContextManager) -> Iterator[None]:
+    with context, ThinConvolutions():
+        yield
+
+
+class ThinConvolutions(TorchFunctionMode):
+    """Computes a 3-D convolution over fewer slices than its kernel has in float32, and leaves all else as it is.
+
+    The bfloat16 weight gradient of oneDNN 3.12 (PyTorch 2.13, CPU) then holds what lay in memory before: for
+    3 x 3 x 3 kernels on two slices, 5 x 5 x 5 on two to four. It is NaN at times, and wrong without a sign at others.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if function is torch.conv3d and len(args) > 1 and args[0].shape[-3] < args[1].shape[-3]:
+            with torch.autocast(args[0].device.type, enabled=False):
+                return function(args[0].float(), *args[1:], **kwargs)
+        return function(*args, **kwargs)
 
 
 def full_precision(x: Tensor) -> AbstractContextManager:
