@@ -31,7 +31,7 @@ from torch import nn
 from strokelib.nn.precision import autocast
 torch.manual_seed(0)
 for kernel, slices in ((3, 2), (5, 3), (3, 3)):
-    x, weight = torch.randn(2, 8, slices, 4, 6), torch.randn(8, 8, kernel, kernel, kernel, requires_grad=True)
+    x, weight = torch.randn(2, 16, slices, 4, 6), torch.randn(16, 16, *3 * (kernel,), requires_grad=True)
     found = []
     for amp in ("bf16", "float32"):
         with autocast(amp, "cpu"):
