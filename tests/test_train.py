@@ -229,6 +229,24 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         )
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_spoils_a_weight(tmp_path):
+    model = nn.Linear(1, 1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters())
+    with pytest.raises(ParameterError, match="gradient at step 1"):  # the root's slope at 0 is infinite
+        train.fit(
+            model,
+            [torch.ones(1, 1)],
+            lambda m, b, i: (m(b).sum() * 0).sqrt(),
+            steps=2,
+            optimizer=optimizer,
+            out=tmp_path,
+            seed=0,
+        )
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+
+
 def test_the_network_ends_with_the_best_weights_or_with_the_last(whole, tmp_path):
     _, history = run(whole[3])
     steps, values = history.curve("dice")

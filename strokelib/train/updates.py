@@ -47,7 +47,8 @@ class Update:
         """Make step number ``done`` (the first is 0) and return what is logged of it.
 
         Raises:
-            ParameterError: The loss is not finite, or a batch cannot be shared.
+            ParameterError: The loss or its gradient is not finite (no weight is changed then), or a batch cannot be
+                shared.
         """
         parts = []
         for part in range(self.accumulate):
@@ -69,6 +70,7 @@ class Update:
         if self.clip_norm is not None:
             values["gradient_norm"] = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm))
         if self.scaler is None:
+            self._finite(self._gradient_norm(), "gradient", done)
             self.optimizer.step()
         else:  # a step whose gradients overflowed is left out, and the scale lowered
             self.scaler.step(self.optimizer)
@@ -79,11 +81,19 @@ class Update:
     def _losses(self, result: Tensor | dict[str, Tensor], done: int) -> tuple[Tensor, dict[str, float]]:
         parts = {"loss": result} if isinstance(result, Tensor) else result
         values = self.world.mean({name: float(torch.as_tensor(value).detach()) for name, value in parts.items()})
-        if not math.isfinite(values["loss"]):
+        self._finite(values["loss"], "loss", done)
+        return parts["loss"], values
+
+    def _gradient_norm(self) -> float:
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        return float(nn.utils.get_total_norm(gradients))
+
+    @staticmethod
+    def _finite(value: float, what: str, done: int) -> None:
+        if not math.isfinite(value):
             raise ParameterError(
-                f"loss at step {done + 1}",
-                found=values["loss"],
+                f"{what} at step {done + 1}",
+                found=value,
                 wanted="a finite number",
                 next_step="lower lr, or use amp='float32'",
             )
-        return parts["loss"], values
