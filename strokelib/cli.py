@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from strokelib import __version__
+from strokelib import __version__, commands
 from strokelib.errors import StrokelibError
 
 DOCTOR = "say what is installed, what is missing, which device computes, and whether the shipped data are whole"
@@ -16,10 +16,10 @@ DOCTOR = "say what is installed, what is missing, which device computes, and whe
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="strokelib", description=__import__("strokelib").__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+        sub = subparsers.add_parser(name, help=text, description=text)
         sub.add_argument("--profile", default="", help="smoke, demo (default) or paper: how long")
         sub.add_argument("--cohort", default="", help="cohort key (default aisd): on what")
         sub.add_argument("--data", default=None, help="folder of real scans (default: the embedded data)")
@@ -37,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "reproduce":
             sub.add_argument("--cores", type=int, default=0, help="notebooks side by side (default: one a core)")
-    checking = commands.add_parser("check", help="say everything that is wrong with a folder of scans")
-    preparing = commands.add_parser("prepare", help="make prepared cases from a folder of scans")
+    checking = subparsers.add_parser("check", help="say everything that is wrong with a folder of scans")
+    preparing = subparsers.add_parser("prepare", help="make prepared cases from a folder of scans")
     for sub in (checking, preparing):
         sub.add_argument("folder", help="an unpacked data set: AISD, APIS, ISLES 2018, CENTER-TBI, BIDS-like, or plain")
         known = "auto, aisd, aisd_nifti, aisd_png, apis, isles2018, center_tbi, bids or plain"
@@ -52,12 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     preparing.add_argument("--readers", default="first", help="masks of several readers: first, any or all")
     preparing.add_argument("--workers", type=int, default=0, help="processes side by side (default: one a core)")
     checking.add_argument("--json", default="", metavar="FILE", help="write the report there, or - for the screen")
-    commands.add_parser("doctor", help=DOCTOR, description=DOCTOR)
+    subparsers.add_parser("doctor", help=DOCTOR, description=DOCTOR)
     add("refresh-notebooks", "write the outputs of the executed copies into the committed notebooks")
     single = add("run-notebook", "run one notebook alone (Snakemake calls this)")
     single.add_argument("name", help="e.g. 00_start_here")
     single.add_argument("--engine", choices=("papermill", "nbval"), default="papermill")
     single.add_argument("--run", default="", help="name of the run that this notebook belongs to")
+    commands.register(subparsers)
     return parser
 
 
@@ -127,6 +128,8 @@ def main(argv: list[str] | None = None) -> int:
     from strokelib import pipeline, processes, publish, settings
 
     try:
+        if hasattr(args, "command_module"):
+            return args.command_module.run(args)
         if args.command in ("check", "prepare", "doctor"):
             return {"check": _check, "prepare": _prepare, "doctor": _doctor}[args.command](args)
         if args.command == "reproduce":
