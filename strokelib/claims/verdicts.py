@@ -135,6 +135,7 @@ def verdict_of(
     statuses: Sequence[str] = (),
     p_adjusted: float | None = None,
     alpha: float = 0.05,
+    wide: bool = False,
 ) -> Verdict:
     """What a paired comparison of ours says of a claim.
 
@@ -149,6 +150,8 @@ def verdict_of(
         p_adjusted: Of the paired test, adjusted for all that were made together; given, it has to lie below ``alpha``
             too.
         alpha: Family-wise error rate.
+        wide: The interval allows for few seeds, as that of :func:`strokelib.stats.crossed_difference` does and a
+            bootstrap does not.
 
     Raises:
         ParameterError: A status is not known, there is no seed, or a share lies outside (0, 1), of p outside [0, 1].
@@ -175,7 +178,7 @@ def verdict_of(
         return Verdict(ONE_SEED, f"{said}, over scans alone: another training may move it further than that")
     if words := [word for word in statuses if word in NOT_LEARNT]:
         return Verdict(INCONCLUSIVE, f"a row is marked {words[0]}, so that its score is not the method's; {said}")
-    said += f", {seeds} seeds" + (", too few for its full width" if seeds < FEW_SEEDS else "")
+    said += f", {seeds} seeds" + (", too few for its full width" if seeds < FEW_SEEDS and not wide else "")
     if side == INCONCLUSIVE:
         return Verdict(side, f"{said}: it holds 0")
     if p_adjusted is not None and p_adjusted >= alpha:

@@ -9,6 +9,7 @@ error. Whatever is drawn at random takes a seed. What the data cannot give (a co
 
 from strokelib.stats.agreement import Agreement, BlandAltman, Correlation, bland_altman, icc, spearman
 from strokelib.stats.bootstrap import Bootstrap, bootstrap_ci, paired_bootstrap_ci
+from strokelib.stats.crossed import CrossedDifference, SeedsDifference, crossed_difference, seeds_difference
 from strokelib.stats.differences import (
     DetectableDifference,
     Holm,
@@ -31,17 +32,20 @@ __all__ = [
     "BlandAltmanLog",
     "Bootstrap",
     "Correlation",
+    "CrossedDifference",
     "DetectableDifference",
     "Estimate",
     "Friedman",
     "Holm",
     "PairedSeedsBootstrap",
     "SeedsBootstrap",
+    "SeedsDifference",
     "ShapiroWilk",
     "SignedRank",
     "bland_altman",
     "bland_altman_log",
     "bootstrap_ci",
+    "crossed_difference",
     "fewest_patients",
     "friedman",
     "holm",
@@ -51,6 +55,7 @@ __all__ = [
     "paired_seeds_bootstrap_ci",
     "qq",
     "seeds_bootstrap_ci",
+    "seeds_difference",
     "shapiro_wilk",
     "smallest_signed_rank_p",
     "spearman",

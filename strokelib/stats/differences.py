@@ -203,23 +203,33 @@ def minimum_detectable_difference(
     Raises:
         ParameterError: A number is out of range.
     """
-    from scipy.optimize import brentq
-    from scipy.stats import f, ncf
-
     checked_share("power", power)
     if n < 2 or not (np.isfinite(sd) and sd >= 0) or not checked_share("alpha", alpha) < power:
         found, wanted = f"sd {sd}, n {n}, alpha {alpha}", "sd of 0 or more, n of 2 or more, alpha below power"
         raise ParameterError("sample", found=found, wanted=wanted, next_step="describe the paired differences")
+    return DetectableDifference(detectable_ratio(n - 1, alpha, power) * sd / n**0.5, sd, n, alpha, power)
 
-    limit = f.ppf(1 - alpha, 1, n - 1)
 
-    def missing_power(effect: float) -> float:
-        return float(ncf.sf(limit, 1, n - 1, n * effect**2)) - power
+def detectable_ratio(df: float, alpha: float, power: float) -> float:
+    """The true difference that a two-sided t test finds with a given power, in standard errors.
+
+    Args:
+        df: Degrees of freedom of the standard error, not necessarily a whole number.
+        alpha: Two-sided error rate, below ``power``.
+        power: Probability of finding it.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import f, ncf
+
+    limit = f.ppf(1 - alpha, 1, df)
+
+    def missing_power(ratio: float) -> float:
+        return float(ncf.sf(limit, 1, df, ratio**2)) - power
 
     high = 1.0
     while missing_power(high) < 0:
         high *= 2
-    return DetectableDifference(float(brentq(missing_power, 0.0, high)) * sd, sd, n, alpha, power)
+    return float(brentq(missing_power, 0.0, high))
 
 
 def _mode(used: np.ndarray, mode: Mode) -> str:

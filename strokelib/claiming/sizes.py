@@ -1,0 +1,121 @@
+"""How small the trainings of the claims are, and which claims are trained by default.
+
+The size is that of the demo profile, with half its steps where one training would take longer than half a minute, and
+alike for both rows of every claim: same heads, same pixels, same widths. What a claim is found to be at this size holds
+at this size. A training of the demo with the same recipe and seed is taken from ``runs/models``, not made again. A row
+of the self-supervised paper is one training, not the majority vote of three.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from strokelib.adn.recipe import AdnRecipe, SeanRecipe, VolumeRecipe
+from strokelib.methods import adn, papl, pseudo_dwi, ssl_nnunet
+from strokelib.methods.method import Method
+from strokelib.pseudo_dwi.recipe import JudgeRecipe, SynthesisRecipe
+from strokelib.recipe import Recipe
+from strokelib.settings import Profile
+
+SIZE = "claims"
+PROFILE = Profile.DEMO
+Changes = Mapping[type[Recipe], Mapping[str, Any]]
+# Paper -> recipe -> what differs from the demo profile; the demo's values stand behind.
+SIZES: dict[str, Changes] = {
+    "papl": {},
+    "adn": {
+        VolumeRecipe: {"steps": 160, "validations": 4},  # 320, 6
+        AdnRecipe: {"prior_steps": 160, "steps": 45, "validations": 3},  # 320, 90, 6
+        SeanRecipe: {"alignment_steps": 40, "steps": 155, "validations": 4},  # 80, 310, 6
+    },
+    "ssl_nnunet": {},
+    "pseudo_dwi": {
+        SynthesisRecipe: {"steps": 140, "validations": 3},  # 285, 6
+        JudgeRecipe: {"steps": 200, "validations": 3},  # 400, 6
+    },
+}
+METHODS: dict[str, tuple[Method, ...]] = {
+    "papl": (papl.KNOWLEDGE, papl.SEGMENTATION),
+    "adn": (adn.ALIGNMENT, adn.VOLUME, adn.ADN, adn.SEAN),
+    "ssl_nnunet": (ssl_nnunet.PRETRAINING, ssl_nnunet.FINETUNING),
+    "pseudo_dwi": (pseudo_dwi.SYNTHESIS, pseudo_dwi.JUDGE, pseudo_dwi.SEGMENTATION, pseudo_dwi.CHAIN),
+}
+# Those with the largest published differences whose rows are cheap, and what their rows test besides.
+DECLARED: tuple[str, ...] = (
+    "papl_added_unet_aisd",
+    "papl_small_dice",
+    "papl_small_precision",
+    "papl_added_unetpp_aisd",
+    "papl_added_unet_xwhd",
+    "papl_best_clcinet_aisd",
+    "papl_best_sannet_aisd",
+    "papl_alone_inter_intra",
+    "papl_align_unet_aisd",
+    "adn_best_unet3d_dice",
+    "adn_best_deepmedic_dice",
+    "adn_original_images_dice",
+    "adn_filled_in_dice",
+    "adn_filled_in_hd95",
+    "ssl_nnunet_best_scratch_val",
+    "ssl_nnunet_best_scratch_val_3ml",
+    "ssl_nnunet_best_scratch_test",
+    "ssl_nnunet_best_scratch_test_3ml",
+    "ssl_nnunet_best_scratch_hd95",
+    "ssl_nnunet_best_scratch_hd95_3ml",
+    "pseudo_dwi_image_real_dice",
+    "pseudo_dwi_image_frames_dice",
+    "pseudo_dwi_image_maps_dice",
+    "pseudo_dwi_image_maps_hd",
+    "pseudo_dwi_slnet_unet_recall",
+    "pseudo_dwi_slnet_unet_dice",
+    "pseudo_dwi_loss_weights_recall",
+    "pseudo_dwi_loss_weights_dice",
+    "pseudo_dwi_loss_ce_dice",
+    "pseudo_dwi_loss_hardness_dice",
+    "pseudo_dwi_synthesis_l2_ssim",
+    "pseudo_dwi_synthesis_l2_dice",
+    "pseudo_dwi_inputs_mip_ssim",
+    "pseudo_dwi_inputs_mip_dice",
+    "pseudo_dwi_inputs_frames_ssim",
+    "pseudo_dwi_inputs_frames_dice",
+)
+
+
+def recipes(paper: str, sizes: Changes | None = None, profile: Profile = PROFILE) -> dict[str, Recipe]:
+    """Method -> the recipe that its trainings start from, before what a row changes.
+
+    Args:
+        paper: Its key.
+        sizes: What differs from the profile; by default :data:`SIZES` of the paper.
+        profile: From which the size is taken.
+    """
+    given = SIZES[paper] if sizes is None else sizes
+    if paper == "ssl_nnunet":
+        from strokelib.ssl_nnunet.recipe import changes_of
+
+        return {one.key: one.recipe.at(profile, **changes_of(one.recipe, given)) for one in METHODS[paper]}
+    return {one.key: one.recipe.at(profile, **given.get(one.recipe, {})) for one in METHODS[paper]}
+
+
+def plain(sizes: Changes) -> dict[str, dict[str, Any]]:
+    """Recipe by name -> what differs from the profile, as JSON takes it."""
+    return {kind.__name__: dict(values) for kind, values in sizes.items()}
+
+
+def fingerprint(paper: str, sizes: Changes | None = None, profile: Profile = PROFILE) -> str:
+    """Eight hexadecimal digits that change with the paper's recipes, the code of its methods and the embedded heads."""
+    from strokelib.data import ctp
+    from strokelib.data.phantom import embedded
+    from strokelib.methods import reference_rows
+
+    papers = (paper, "adn") if paper == "papl" else (paper,)
+    keys = {
+        name: one.key() for of in papers for name, one in recipes(of, sizes if of == paper else None, profile).items()
+    }
+    versions = {one.key: one.versions() for of in papers for one in METHODS[of]}
+    beside = [profile.value, embedded.VERSION, ctp.VERSION, reference_rows.VERSION]
+    text = json.dumps([keys, versions, *beside], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
