@@ -18,6 +18,7 @@ from strokelib.repro import sha256
 GRID_TOLERANCE_MM = 0.01
 LARGEST_LESION_ML = 600.0
 AIR_BELOW_HU = -200.0
+HOUNSFIELD = "Hounsfield units, air near -1000"
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,16 @@ def check(folder: str | Path, layout: str = "auto", *, progress: bool = False) -
     )
 
 
+def problems_of(case: RawCase) -> list[Problem]:
+    """What is wrong with one case, every file of which is opened.
+
+    Args:
+        case: Its files; paths in the answer are the files' names alone.
+    """
+    folder = Path("no such folder")
+    return list(_case_problems(case, folder, read_all([case], progress=False)))
+
+
 def _place(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
@@ -157,10 +168,10 @@ def _unit_problems(case: RawCase, ct: FileFacts, place: str) -> Iterator[Problem
     if ct.low >= 0 and ct.high <= 255:
         step = "use the DICOM files: a window has been applied, and what it cut off is lost"
         said = f"grey values of {ct.low:g} to {ct.high:g}"
-        yield Problem(case.id, place, said, "Hounsfield units, air near -1000", step)
+        yield Problem(case.id, place, said, HOUNSFIELD, step)
     elif ct.low > AIR_BELOW_HU:
         step = "is the head stripped already, or an offset of 1024 missing? Look at it before preparing it"
-        yield Problem(case.id, place, f"no value below {ct.low:g}", "Hounsfield units, air near -1000", step, "note")
+        yield Problem(case.id, place, f"no value below {ct.low:g}", HOUNSFIELD, step, "note")
 
 
 def _mask_problems(case: RawCase, path: Path, found: Found, folder: Path) -> Iterator[Problem]:

@@ -14,7 +14,7 @@ from strokelib.data.cases import Case
 from strokelib.data.scans import load_parts
 from strokelib.methods.midline import MIDLINE, MidlineRecipe, find_line
 from strokelib.methods.rolls import roll_of
-from strokelib.methods.training import train_method
+from strokelib.methods.training import Trained, train_method
 from strokelib.settings import Profile, Settings
 
 
@@ -33,14 +33,24 @@ def midlines(settings: Settings, parts: Sequence[Sequence[Case]], out: Path) -> 
         parts: Cases with brain masks.
         out: Folder of trained models; the lines lie beside the network's weights.
     """
+    network = midline_network(settings, out)
+    found: dict[str, np.ndarray] = {}
+    for part in parts:
+        found |= _lines_of(lambda case: find_line(network.model, network.recipe, case), part, network.folder)
+    return found
+
+
+def midline_network(settings: Settings, out: Path) -> Trained:
+    """The midline network of a run, trained once.
+
+    Args:
+        settings: Of the run.
+        out: Folder of trained models.
+    """
     recipe = MidlineRecipe.at(settings.profile)
     limits = {"train": recipe.train_cases, "val": recipe.val_cases}
     heads = load_parts(replace(settings, data=None).beside("aisd"), grid=grid_of(settings), **limits)
-    network = train_method(MIDLINE, recipe, *heads, seed=settings.seed, out=out)
-    found: dict[str, np.ndarray] = {}
-    for part in parts:
-        found |= _lines_of(lambda case: find_line(network.model, recipe, case), part, network.folder)
-    return found
+    return train_method(MIDLINE, recipe, *heads, seed=settings.seed, out=out)
 
 
 def _lines_of(line: Callable[[Case], np.ndarray], cases: Sequence[Case], folder: Path) -> dict[str, np.ndarray]:

@@ -62,9 +62,25 @@ def back_to_scanner(case: Case, probability: np.ndarray, threshold: float = 0.5)
     Returns:
         bool, on the scanner's grid.
     """
-    placed = case.image.with_array(np.where(case.brain, probability, 0).astype(np.float32))
-    moved = native_transform(case).inverse().apply(placed, 1, fill=0.0)
+    moved = on_scanner(case, probability)
     return moved.with_array(moved.array > threshold)
+
+
+def on_scanner(case: Case, probability: np.ndarray) -> Volume:
+    """A probability on the prepared grid, on the grid of the file that it came from.
+
+    Args:
+        case: A prepared case; one that was rendered has no other grid than its own.
+        probability: (D, H, W) in [0, 1].
+
+    Returns:
+        float32 in [0, 1]; 0 outside the brain mask and beyond the prepared grid.
+    """
+    placed = case.image.with_array(np.where(case.brain, probability, 0).astype(np.float32))
+    if case.embedded and "moved" not in case.facts:
+        return placed
+    moved = native_transform(case).inverse().apply(placed, 1, fill=0.0)
+    return moved.with_array(moved.array.clip(0, 1))
 
 
 def predict_folder(

@@ -55,7 +55,9 @@ def test_every_shipped_file_agrees_with_the_ledger_and_all_together_are_small():
     assert on_disk == set(table["path"])
     for name in table["path"]:
         manifest.asset(name)
-    assert table["bytes"].sum() <= 12_000_000
+    weights = table["path"].str.startswith("weights/")
+    assert table["bytes"][~weights].sum() <= 12_000_000
+    assert table["bytes"][weights].sum() <= 8_000_000
 
 
 def test_every_source_has_its_licence_and_its_citation():
