@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from strokelib.errors import DataError, ParameterError
+from strokelib.explain.neighbours import voted
 from strokelib.ssl_nnunet.representations import NEIGHBOURS, Scaling, distances, neighbours, scale
 from strokelib.stats.bootstrap import Bootstrap, bootstrap_ci
 from strokelib.stats.samples import Estimate
@@ -90,7 +91,7 @@ def clustering_scores(
         rng = np.random.default_rng(seed)
         tried = [codes, *(rng.permutation(codes) for _ in range(permutations))]
         silhouettes = np.array([silhouette_score(away, one, metric="precomputed") for one in tried])
-        right = np.array([_voted(one[nearest], len(names)) == one for one in tried])
+        right = np.array([voted(one[nearest], len(names)) == one for one in tried])
         shares = right.mean(axis=1)
         accuracy = bootstrap_ci(right[0].astype(float), level=level, seed=seed)
         counts = dict(zip(names.tolist(), np.bincount(codes).tolist(), strict=True))
@@ -99,13 +100,6 @@ def clustering_scores(
             Clustering(label, counts, *first, accuracy, _chance(shares[1:], level), _p(shares), k, permutations)
         )
     return found
-
-
-def _voted(votes: np.ndarray, classes: int) -> np.ndarray:
-    """The class with most votes of each row (n, k), nearest first; among equals the class met first."""
-    counts = (votes[:, :, None] == np.arange(classes)).sum(axis=1)
-    own = np.take_along_axis(counts, votes, axis=1)
-    return votes[np.arange(len(votes)), own.argmax(axis=1)]
 
 
 def _chance(values: np.ndarray, level: float) -> Estimate:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -12,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from strokelib.errors import DataError, ParameterError
+from strokelib.explain.gradients import Attribution as Attribution
+from strokelib.explain.gradients import integrated_gradients
+from strokelib.explain.neighbours import standardised
 from strokelib.infer import evaluating, model_device
 from strokelib.ssl_nnunet.model import pooled
 from strokelib.stats.plane import PERPLEXITY, t_sne
@@ -136,11 +137,7 @@ def scale(vectors: np.ndarray, scaling: Scaling = "standard", *, at_least: int =
     if scaling not in ("standard", "none"):
         raise ParameterError("scaling", found=repr(scaling), wanted="standard or none", next_step="choose one of them")
     values = _checked(np.asarray(vectors), at_least).astype(np.float64)
-    if scaling == "none":
-        return values
-    spread = values.std(axis=0)
-    alive = spread > 1e-7 * np.abs(values).max(axis=0)
-    return np.where(alive, (values - values.mean(axis=0)) / np.where(alive, spread, 1.0), 0.0)
+    return values if scaling == "none" else standardised(values)
 
 
 def _checked(vectors: np.ndarray, at_least: int) -> np.ndarray:
@@ -202,26 +199,6 @@ def representative_points(projection: np.ndarray, k: int = POINTS, *, seed: int 
     return medoids[np.argsort(places[medoids, 0], kind="stable")]
 
 
-@dataclass(frozen=True)
-class Attribution:
-    """What each voxel adds to the sum of a representation.
-
-    Args:
-        values: (C, D, H, W) float32.
-        difference: f(image) - f(background), f the sum of the representation.
-        completeness_error: Sum of the values minus that difference; 0 for an exact integral.
-    """
-
-    values: np.ndarray
-    difference: float
-    completeness_error: float
-
-    @property
-    def relative_error(self) -> float:
-        """Size of the error as a share of the sum of absolute values: the difference itself may be next to nothing."""
-        return abs(self.completeness_error) / max(float(np.abs(self.values, dtype=np.float64).sum()), 1e-12)
-
-
 def attributions(
     encoder: nn.Module, image: Tensor, background: Tensor | float, *, steps: int = 50, batch: int = 4
 ) -> Attribution:
@@ -244,27 +221,12 @@ def attributions(
         ParameterError: No step or no batch.
         DataError: The image is not (C, D, H, W), or the attributions are not finite.
     """
-    with warnings.catch_warnings():  # it asks for ipywidgets in a notebook, for a progress bar that is not used
-        warnings.filterwarnings("ignore", message="IProgress not found")
-        from captum.attr import IntegratedGradients
-
-    if steps < 1 or batch < 1:
-        found = f"{steps} steps, {batch} at a time"
-        raise ParameterError("steps", found=found, wanted="1 or more of both", next_step="pass 50 and 4")
     image = image.to(model_device(encoder))
     values = torch.as_tensor(background, dtype=image.dtype, device=image.device).reshape(-1)
     if image.ndim != 4 or len(values) not in (1, image.shape[0]):
         found, wanted = f"shape {tuple(image.shape)}, {len(values)} background values", "(C, D, H, W), 1 or C values"
         raise DataError("image", found=found, wanted=wanted, next_step="give one head, not a batch")
-    base = values.view(-1, 1, 1, 1).expand_as(image)[None].contiguous()
+    base = values.view(-1, 1, 1, 1).expand_as(image).contiguous()
     with evaluating(encoder):
-        method = IntegratedGradients(lambda x: vectors_of(encoder, x).sum(dim=1))
-        found = method.attribute(image[None], base, n_steps=steps, internal_batch_size=batch)[0].detach()
-        with torch.no_grad():
-            ends = [float(vectors_of(encoder, x).double().sum()) for x in (image[None], base)]
-    if not torch.isfinite(found).all():
-        step = "look at the encoder's weights and the image"
-        raise DataError("attributions", found="values that are not finite", wanted="finite ones", next_step=step)
-    difference = ends[0] - ends[1]
-    error = float(found.double().sum()) - difference
-    return Attribution(found.cpu().numpy(), difference, error)
+        summed = lambda x: vectors_of(encoder, x).double().sum(dim=1)  # noqa: E731 (the number explained)
+        return integrated_gradients(summed, image, base, steps=steps, batch=batch)

@@ -96,10 +96,19 @@ def render_ctp(case_id: str, grid: str = "prepared", *, noise: float = 1.0) -> P
         raise ParameterError("perfusion", found=repr(case_id), wanted=f"a case of {COHORT}", next_step=step)
     with one_thread():
         planned = plan(case_id)
-        return _render(planned, render_plan(planned, grid), planned.slab.cut(make_grid(grid, planned.pose)), noise)
+        target = planned.slab.cut(make_grid(grid, planned.pose))
+        return render_ctp_plan(planned, render_plan(planned, grid), target, noise)
 
 
-def _render(planned: Plan, case: Case, target: Grid, noise: float) -> PerfusionCase:
+def render_ctp_plan(planned: Plan, case: Case, target: Grid, noise: float = 1.0) -> PerfusionCase:
+    """Render the perfusion scan of what :func:`strokelib.data.phantom.embedded.plan` drew, of any cohort.
+
+    Args:
+        planned: With an infarct, a slab and the infarct at the time of the DWI.
+        case: The CT without contrast on the grid.
+        target: The slab's grid.
+        noise: As in :func:`render_ctp`.
+    """
     scene, fine = draw_scene(planned), finer(target)
     nodes = warped_nodes(fine, planned.head, planned.pose, planned.infarct)
     names = (*MIXED, "grey", "white", "artery", "vein", "later", "dwi", "hu", "down", "right")
