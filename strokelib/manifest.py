@@ -7,7 +7,7 @@ words.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +32,18 @@ REPORTED_COLUMNS = (
     "method", "dataset", "aligned", "split", "lesion_filter", "metric", "statistic", "value", "unit", "direction",
     "published_cell", "note",
 )  # fmt: skip
+NAMING = ("method", "dataset", "aligned", "lesion_filter", "metric", "statistic")
 COLUMNS = {
     "artefacts": (
         "id", "paper", "kind", "number", "caption", "models", "inputs", "metric", "plot_type", "published", "notebook",
         "maker", "output", "limit",
+    ),
+    "headlines": (
+        "id", "says", "method", "metric", "statistic", "dataset", "lesion_filter", "row", "our_filter",
+    ),
+    "claims": (
+        "id", "paper", "metric", "table", "row_a", "row_b", "dataset", "aligned_a", "aligned_b", "lesion_filter",
+        "cohort",
     ),
     "equations": ("paper", "number", "name", "formula", "place", "errata", "object"),
     "cohorts": (
@@ -89,7 +97,24 @@ def published(paper: str, number: int | str) -> pd.DataFrame:
         number: 1, 2, ...; ``B.4`` or ``B4`` in the appendix; ``intext`` for numbers that stand in the text alone.
     """
     number = str(number).replace(".", "").replace("-", "")
-    return read(f"reported/{_checked_paper(paper)}_{number if number == 'intext' else f'table{number}'}")
+    return read(f"reported/{_file_of(_checked_paper(paper), number)}")
+
+
+def _file_of(paper: str, number: str) -> str:
+    return f"{paper}_{number if number == 'intext' else f'table{number}'}"
+
+
+def cells(table: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
+    """Rows of a table that hold the wanted words; an empty word, or a column that it lacks, leaves all.
+
+    Args:
+        table: One number a row, e.g. from :func:`published`.
+        wanted: Column -> word.
+    """
+    for column, word in wanted.items():
+        if word and column in table:
+            table = table[table[column] == word]
+    return table
 
 
 def artefacts() -> pd.DataFrame:
@@ -217,6 +242,33 @@ def _ledger_problems() -> Iterator[str]:
         yield f"cohorts.csv: found {list(cohorts().index)}; wanted {list(settings.COHORTS)}"
 
 
+def _named_cell_problems() -> Iterator[str]:
+    """Claims and headlines that do not stand once, or do not name one printed mean each."""
+    claims, lines, items = read("claims"), read("headlines"), artefacts().set_index("id")
+    for name, table in (("claims", claims), ("headlines", lines)):
+        yield from (f"{name}.csv: id {v} twice" for v in table["id"][table["id"].duplicated()])
+    if apart := sorted(set(lines["id"]) ^ set(items.index[items["kind"] == "table"])):
+        yield f"headlines.csv: {apart} stand here or are tables of artefacts.csv, not both"
+    for row in claims[~claims["cohort"].isin(settings.COHORTS)].itertuples():
+        yield f"claims.csv: {row.id} found cohort {row.cohort!r}; wanted one of {list(settings.COHORTS)}"
+    named = [
+        (f"headlines.csv: {row.id}", items["published"].get(row.id, ""), row._asdict()) for row in lines.itertuples()
+    ]
+    for row in claims.itertuples():
+        numbers, words = row.table.split(";"), row._asdict() | {"statistic": "mean"}
+        for side, number in (("a", numbers[0]), ("b", numbers[-1])):
+            words |= {"method": words[f"row_{side}"], "aligned": words[f"aligned_{side}"]}
+            named.append((f"claims.csv: {row.id}, row {side}", f"{_file_of(row.paper, number)}.csv", dict(words)))
+    reported = {
+        path.name: read(f"reported/{path.stem}") for path in (settings.manifests_dir() / "reported").glob("*.csv")
+    }
+    for place, file, words in named:
+        wanted = {column: words[column] for column in NAMING if column in words}
+        found = len(cells(reported[file], wanted)) if file in reported else 0
+        if found != 1:
+            yield f"{place}: found {found} cells in reported/{file} for {wanted}; wanted one"
+
+
 def verify() -> list[str]:
     """Everything wrong in ``data_manifests/`` and the shipped files, one line a problem; empty where all holds."""
     problems: list[str] = []
@@ -227,7 +279,7 @@ def verify() -> list[str]:
         except ManifestError as error:
             problems.append(str(error))
     if not problems:
-        problems += [*_asset_problems(), *_ledger_problems()]
+        problems += [*_asset_problems(), *_ledger_problems(), *_named_cell_problems()]
     return problems + list(_list_problems())
 
 

@@ -77,7 +77,7 @@ def run_step(name: str, settings: Settings, *, engine: str, run: str) -> Result:
     _say(settings, {"event": "start", "name": name})
     threads = BY_NAME[name].threads if name in BY_NAME else 1
     result = run_notebook(name, settings, engine=engine, run=run, threads=threads)
-    record = asdict(result) | {"log": result.log if not result.ok else ""}
+    record = asdict(result) | {"log": result.log if not result.ok else "", "ended": time.time()}
     if result.ok:
         write_text(settings.work / plan.stamp(name), json.dumps(record, indent=1) + "\n")
     _say(settings, {"event": "end", **record})

@@ -8,11 +8,13 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
+from strokelib import gallery, pages
 from strokelib.errors import PipelineError
 from strokelib.execution import notebook_path
 from strokelib.pipeline import default_settings
@@ -43,6 +45,29 @@ def copy_figures(settings: Settings) -> list[str]:
                 shutil.copyfile(path, temporary)
             changed.append(path.relative_to(source).as_posix())
     return changed
+
+
+def write_pages(settings: Settings, commands: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Write what is generated in the checkout: the gallery, and the README's scoreboard and list of commands.
+
+    Args:
+        settings: Of the run whose figures were copied last.
+        commands: Command -> (what it does, an example), for the README.
+
+    Returns:
+        Names of the pages that changed; nothing is written for a run whose figures are not the committed ones.
+    """
+    if not default_settings(settings):
+        return []
+    readme, root = settings.figures.parent / "README.md", settings.figures.parent
+    wanted = {
+        settings.figures / "README.md": gallery.page(settings.figures),
+        readme: pages.readme(readme.read_text("utf-8"), settings.figures, commands),
+    }
+    changed = [path for path, text in wanted.items() if not path.is_file() or path.read_text("utf-8") != text]
+    for path in changed:
+        write_text(path, wanted[path])
+    return [path.relative_to(root).as_posix() for path in changed]
 
 
 def cleaned(executed: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:

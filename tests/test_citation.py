@@ -52,3 +52,17 @@ def test_both_files_cite_the_four_papers_in_one_wording():
     assert len(cited) == 4
     named = {one["name"]: one.get("@id") for one in CODEMETA["referencePublication"]}
     assert named == {title: doi and f"https://doi.org/{doi}" for title, doi in cited.items()}
+
+
+def test_the_readme_names_the_four_papers_with_their_years_and_the_licences_that_the_files_name():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for reference in CITATION["references"]:
+        if found := re.match(r"Key (papl|adn|ssl_nnunet|pseudo_dwi)\.", reference.get("notes", "")):
+            (row,) = re.findall(rf"^\| `{found[1]}` \| (.+) \|$", readme, re.MULTILINE)
+            assert reference["title"].casefold() in row.casefold()
+            assert str(reference["year"]) in row
+            assert row.startswith(reference["authors"][0]["family-names"])
+    section = readme.split("## Licence and citation")[1]
+    for licence in PROJECT["license"].split(" AND "):
+        assert re.search(re.escape(licence).replace(r"\-", "[- ]"), section), licence
+    assert "[CITATION.cff](CITATION.cff)" in section

@@ -181,6 +181,15 @@ def test_a_ledger_that_lost_a_column_is_refused(copied):
         ("equations.csv", "adn,6,", "adn,7,", "equations.csv: adn"),
         ("cohorts.csv", "xwhd,", "yxhd,", "cohorts.csv: found"),
         ("assets.csv", "soop/artery.tsv", "soop/arteries.tsv", "does not list soop/artery.tsv"),
+        ("claims.csv", "papl_align_cenet_aisd,", "papl_align_unet_aisd,", "claims.csv: id papl_align_unet_aisd twice"),
+        ("claims.csv", "DSC,higher,2,U-Net,U-Net,AISD", "DSC,higher,2,V-Net,U-Net,AISD", "row a: found 0 cells"),
+        ("claims.csv", "DSC,higher,2,U-Net,U-Net,AISD", "DSC,higher,9,U-Net,U-Net,AISD", "reported/papl_table9.csv"),
+        ("claims.csv", "U-Net,U-Net,AISD,Y,N", "U-Net,U-Net,AISD,,N", "row a: found 2 cells"),
+        ("claims.csv", "dice and jaccard,aisd,", "dice and jaccard,asid,", "found cohort 'asid'"),
+        ("claims.csv", "row_a", "row_c", "no column"),
+        ("headlines.csv", "adn_table1,", "adn_table2,", "headlines.csv: ['adn_table1', 'adn_table2']"),
+        ("headlines.csv", "ADN (Ours),Dice", "ADN,Dice", "headlines.csv: adn_table1: found 0 cells"),
+        ("reported/adn_table1.csv", "ADN (Ours),", "ADN (Mine),", "claims.csv: adn_"),
     ],
 )
 def test_verify_names_what_is_wrong(copied, name, old, new, expected):
