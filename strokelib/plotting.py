@@ -14,9 +14,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from strokelib.stats import BlandAltman
+
 ERROR_FLOOR = 0.01
 TRUTH_COLOUR = "#E69F00"
 PREDICTION_COLOUR = "#56B4E9"
+BIAS_COLOUR, LIMIT_COLOUR = "#0072B2", "#D55E00"
 STATUS_COLOURS = {
     "done": "#009E73",
     "1 seed": "#56B4E9",
@@ -250,6 +253,25 @@ def volumes(ax: Axes, truth_ml: np.ndarray, predicted_ml: np.ndarray) -> Axes:
         ylabel="predicted volume (mL)",
     )
     ax.set_box_aspect(1)
+    return ax
+
+
+def limits_of_agreement(ax: Axes, found: BlandAltman, mean: np.ndarray) -> Axes:
+    """Bias and limits of agreement with their intervals, and the least-squares line of the differences.
+
+    Args:
+        ax: Axis to draw on.
+        found: Of the differences.
+        mean: (n,), mean of both measurements of each patient, in mL.
+    """
+    for estimate in (found.lower, found.bias, found.upper):
+        colour, style = (BIAS_COLOUR, "-") if estimate is found.bias else (LIMIT_COLOUR, "--")
+        ax.axhspan(estimate.low, estimate.high, color=colour, alpha=0.14, linewidth=0, zorder=0)
+        ax.axhline(estimate.value, color=colour, linewidth=1.2, linestyle=style, zorder=1)
+    if np.isfinite(found.slope.value):
+        ends = np.array([mean.min(), mean.max()])
+        line = found.bias.value + found.slope.value * (ends - mean.mean())
+        ax.plot(ends, line, color="0.35", linewidth=0.9, linestyle=":", zorder=2)
     return ax
 
 

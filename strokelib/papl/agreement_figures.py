@@ -18,7 +18,6 @@ from strokelib.stats import BlandAltman, Estimate, bland_altman
 
 WIDTH_IN, HEIGHT_IN, SMALL_PT = 7.2, 3.25, 6.5
 SMALL_ML, FEWEST = 70.0, 3
-BIAS_COLOUR, LIMIT_COLOUR = "#0072B2", "#D55E00"
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,15 @@ def fig11_bland_altman(panels: Sequence[VolumeAgreement]) -> Figure:
     furthest = max((one.estimated_ml + one.reference_ml).max(initial=0) / 2 for one in panels) or 1.0
     axes[0, 0].set(ylabel="estimated − reference (mL)", xlim=(0, 1.04 * furthest))
     handles = [
-        Line2D([], [], color=BIAS_COLOUR, linewidth=1.3, label="bias"),
-        Line2D([], [], color=LIMIT_COLOUR, linewidth=1.1, linestyle="--", label="limits of agreement, bias ± 1.96 SD"),
+        Line2D([], [], color=plotting.BIAS_COLOUR, linewidth=1.3, label="bias"),
+        Line2D(
+            [],
+            [],
+            color=plotting.LIMIT_COLOUR,
+            linewidth=1.1,
+            linestyle="--",
+            label="limits of agreement, bias ± 1.96 SD",
+        ),
         Patch(color="0.6", alpha=0.35, label="95 % CI of each"),
         Line2D([], [], color="0.35", linewidth=0.9, linestyle=":", label="least squares"),
     ]
@@ -113,25 +119,11 @@ def _panel(ax: Axes, one: VolumeAgreement) -> None:
         slope = f", slope {_text(found.slope, 2)}" if np.isfinite(found.slope.value) else ""
         lines += [f"bias {_text(found.bias)} mL{slope}"]
         lines += [f"limits {_text(found.lower)} and {_text(found.upper)} mL"]
-        _agreement(ax, found, mean)
+        plotting.limits_of_agreement(ax, found, mean)
     ax.axhline(0, color="0.75", linewidth=0.7, zorder=0)
     ax.plot(mean, difference, "o", color="0.25", markersize=3.2, alpha=0.85, markeredgewidth=0, zorder=3)
     ax.set_title("\n".join(lines), loc="left", fontsize=SMALL_PT + 0.5, pad=4, linespacing=1.2)
     ax.set_xlabel("mean of both (mL)")
-
-
-def _agreement(ax: Axes, found: BlandAltman, mean: np.ndarray) -> None:
-    for estimate, colour, style in (
-        (found.lower, LIMIT_COLOUR, "--"),
-        (found.bias, BIAS_COLOUR, "-"),
-        (found.upper, LIMIT_COLOUR, "--"),
-    ):
-        ax.axhspan(estimate.low, estimate.high, color=colour, alpha=0.14, linewidth=0, zorder=0)
-        ax.axhline(estimate.value, color=colour, linewidth=1.2, linestyle=style, zorder=1)
-    if np.isfinite(found.slope.value):
-        ends = np.array([mean.min(), mean.max()])
-        line = found.bias.value + found.slope.value * (ends - mean.mean())
-        ax.plot(ends, line, color="0.35", linewidth=0.9, linestyle=":", zorder=2)
 
 
 def _text(estimate: Estimate, digits: int = 1) -> str:
