@@ -33,7 +33,7 @@ class Step:
 STEPS = (
     Step(
         "00_start_here",
-        "a real head CT, an embedded head, a small U-Net, Dice with its confidence interval",
+        "a real head CT, an embedded head, the four methods at once, a small U-Net, Dice with its confidence interval",
         minutes={"smoke": 0.6, "demo": 2.5, "paper": 60.0},
         first_look="start_here/first_result.png",
         priority=100,
@@ -169,6 +169,28 @@ STEPS = (
         minutes={"smoke": 0.8, "demo": 2.0, "paper": 20.0},
     ),
     Step(
+        "50_agreement",
+        "all rows of the four papers on the same scans: ranks, pairs, volumes, and what 19 to 52 scans can show",
+        needs=(
+            "05_baseline",
+            "12_pseudo_dwi_results",
+            "22_adn_results",
+            "32_ssl_nnunet_results",
+            "44_papl_results",
+        ),
+        minutes={"smoke": 0.8, "demo": 2.0, "paper": 20.0},
+    ),
+    Step(
+        "51_explanations",
+        "four networks explained on the same heads: attributions and features, each put to a test that it can fail",
+        minutes={"smoke": 0.8, "demo": 3.0, "paper": 60.0},
+    ),
+    Step(
+        "52_claims",
+        "every claim of the four papers: what printed numbers carry, what our trainings say, and what they could show",
+        minutes={"smoke": 0.5, "demo": 0.5, "paper": 0.5},
+    ),
+    Step(
         "90_regenerate_everything",
         "the ledgers, and the scoreboard of all 54 tables and figures",
         needs=(
@@ -195,6 +217,9 @@ STEPS = (
             "42_papl_comparison",
             "43_papl_ablations",
             "44_papl_results",
+            "50_agreement",
+            "51_explanations",
+            "52_claims",
         ),
         minutes={"smoke": 0.2, "demo": 0.2, "paper": 0.2},
     ),
