@@ -280,7 +280,7 @@ def test_what_makes_no_sense_is_refused(seeds, how, said):
 
 
 DAMAGE = [
-    ("id,paper", "name,paper", "columns"),
+    ("id,paper", "name,paper", "column"),
     (",higher,", ",up,", "better 'up'"),
     (",p > 0.05,", ",ns,", "printed_test 'ns'"),
     ("papl_align_cenet_aisd", "papl_align_unet_aisd", "papl_align_unet_aisd twice"),

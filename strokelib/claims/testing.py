@@ -118,6 +118,8 @@ class Scored:
             return ""
         best = max(beside, key=lambda one: one[found.columns].mean())
         pair = [self.by_patient(where[0], one) for one in (found, best[found.columns].to_frame().T)]
+        if pair[0].shape[1] < FEWEST:
+            return ""
         margin = paired_bootstrap_ci(pair[0].mean(axis=0).to_numpy(), pair[1].iloc[0].to_numpy())
         return "yes" if margin.low > 0 else "no"
 

@@ -214,3 +214,12 @@ def test_the_verdict_of_a_wide_interval_does_not_complain_of_few_seeds():
     said = [claims.verdict_of(ADDED, found, 3, wide=wide).reason for wide in (False, True)]
     assert "too few" in said[0]
     assert "too few" not in said[1]
+
+
+def test_scans_of_a_single_patient_decide_nothing():
+    claim = BY_ID["pseudo_dwi_slnet_unet_dice"]
+    a, b = pair(0.05, n=2)
+    found = of(claim, campaign(claim, a, b, np.full((1, 2), 0.1), scans_a_patient=2))
+    assert found["verdict"] == "not testable here"
+    assert "fewer than two" in found["reason"]
+    assert (found["n_patients"], found["learnt_a"]) == (1, "")
