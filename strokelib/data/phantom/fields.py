@@ -81,7 +81,7 @@ class Lattice:
         x = (self.corner[0] - points[0]) * (2.0 / (self.step * (width - 1))) - 1.0
         y = (self.corner[1] - points[1]) * (2.0 / (self.step * (height - 1))) - 1.0
         z = (points[2] - self.corner[2]) * (2.0 / (self.step * (depth - 1))) - 1.0
-        return torch.stack((x, y, z), dim=-1)
+        return torch.stack((x, y, z)).t()  # strided: as quick to read, and quicker to make than side by side
 
     def holds(self, points: torch.Tensor, low: Sequence[float], high: Sequence[float]) -> torch.Tensor:
         """Which of the points lie on the lattice, as an index.
@@ -133,7 +133,10 @@ def chosen(mask: np.ndarray) -> torch.Tensor:
 
 def side_by_side(maps: torch.Tensor) -> torch.Tensor:
     """The same maps (C, D, H, W) with a voxel's values beside each other in memory, which are read together."""
-    return maps.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2)
+    out = maps.new_empty(*maps.shape[1:], len(maps))
+    for at, one in zip(out.unbind(-1), maps, strict=True):
+        at.copy_(one)
+    return out.permute(3, 0, 1, 2)
 
 
 def read(volume: torch.Tensor, at: torch.Tensor, outside: str = "border") -> torch.Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from strokelib.data import shipped
 from strokelib.data.phantom.anatomy import BRAIN
+from strokelib.data.phantom.distances import nearest_is, signed_distance, squared_depth
 from strokelib.data.phantom.fields import Lattice, blur, generator, smooth_field
 from strokelib.data.phantom.knobs import KNOBS
 from strokelib.data.phantom.protocols import Protocol
@@ -63,27 +64,20 @@ def expected_drop_hu(onset_hours: float) -> float:
     return float(np.clip(normal * water_uptake(onset_hours), KNOBS.drop_min_hu, KNOBS.drop_max_hu))
 
 
-def depth_inside(mask: np.ndarray) -> np.ndarray:
-    """Distance of each voxel of a mask to what is not the mask, in voxels; looked for no further than the mask goes."""
-    sides = [np.flatnonzero(mask.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
-    box = tuple(slice(max(0, int(s[0]) - 1), int(s[-1]) + 2) for s in sides)
-    depth = np.zeros(mask.shape)
-    depth[box] = ndimage.distance_transform_edt(mask[box])
-    return depth
-
-
 def capped(mask: np.ndarray, cap_ml: float) -> np.ndarray:
     """The mask, or its ``cap_ml`` deepest millilitres where it is larger (1 mm voxels)."""
     limit = round(cap_ml * 1000)
-    if int(mask.sum()) <= limit:
+    if np.count_nonzero(mask) <= limit:
         return mask
-    depth = depth_inside(mask)
-    order = np.argsort(-depth[mask], kind="stable")[:limit]
-    kept = np.zeros(int(mask.sum()), bool)
-    kept[order] = True
-    out = np.zeros_like(mask)
-    out[mask] = kept
-    return out
+    reach = level = 0
+    while level == reach**2:  # all voxels as deep as looked for count as equally deep: look deeper
+        reach += PAD_MM
+        depth = squared_depth(mask, reach)
+        as_deep = np.bincount(depth.ravel())[::-1].cumsum()[::-1]
+        level = int(np.flatnonzero(as_deep >= limit)[-1])
+    kept = depth > level
+    kept.flat[np.flatnonzero(depth == level)[: limit - np.count_nonzero(kept)]] = True
+    return kept
 
 
 def draw_infarct(seed: int, patient: str, protocol: Protocol, label: str = "gold", *, tiny: bool = True) -> Infarct:
@@ -139,18 +133,18 @@ def read_with_error(seed: int, lattice: Lattice, full: np.ndarray) -> torch.Tens
         (D, H, W) float32, 0 or 1, in the same box.
     """
     k, rng = KNOBS, generator(seed, "reader")
-    outside, nearest = ndimage.distance_transform_edt(~full, return_indices=True)
-    distance = depth_inside(full) - outside
     shift = rng.normal(k.reader_bias_mm, k.reader_bias_sd_mm)
     wander = k.reader_sd_mm * smooth_field(rng, lattice, k.reader_spacing_mm).numpy()
-    drawn = distance + np.clip(shift + wander, 1.0 - PAD_MM, PAD_MM - 1.0) > 0
+    moved = np.clip(shift + wander, 1.0 - PAD_MM, PAD_MM - 1.0)
+    drawn = signed_distance(full, PAD_MM, np.float64) + moved > 0
     parts, count = ndimage.label(full)
-    sizes = ndimage.sum_labels(full, parts, range(1, count + 1)) / 1000.0
+    sizes = np.bincount(parts[full])[1:] / 1000.0
     missed = rng.random(count) < np.exp(-sizes / k.reader_misses_ml)
     if missed.all():
         missed[sizes.argmax()] = False
-    owner = parts[tuple(nearest)]
-    return torch.from_numpy((drawn & ~np.concatenate(([True], missed))[owner]).astype(np.float32))
+    if missed.any():
+        drawn &= ~nearest_is(np.concatenate(([False], missed))[parts], full, PAD_MM)
+    return torch.from_numpy(drawn.astype(np.float32))
 
 
 def _swelling(lattice: Lattice, solid: torch.Tensor, onset_hours: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@ import torch
 from scipy import ndimage
 
 from strokelib.data.cases import Case, Volume
+from strokelib.data.phantom.distances import signed_distance
 from strokelib.data.phantom.embedded import Plan, plan
 from strokelib.data.phantom.fields import generator, one_thread
 from strokelib.data.phantom.infarcts import PAD_MM, Infarct
@@ -70,7 +71,7 @@ def grown(infarct: Infarct, growth_mm: float, seed: int) -> Infarct:
         seed: Seed of the case.
     """
     mask = infarct.maps[0].numpy() > 0.5
-    distance = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
+    distance = signed_distance(mask, PAD_MM, np.float64)
     uneven = generator(seed, "growth").standard_normal(infarct.lattice.shape).astype(np.float32)
     uneven = ndimage.gaussian_filter(uneven, 6.0)
     reach = np.clip(growth_mm * (1 + uneven / max(float(uneven.std()), 1e-6)), 0, PAD_MM - 1.0)

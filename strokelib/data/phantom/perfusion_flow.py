@@ -16,10 +16,10 @@ from scipy import ndimage
 
 from strokelib.data import shipped
 from strokelib.data.phantom.anatomy import BRAIN
+from strokelib.data.phantom.distances import signed_distance
 from strokelib.data.phantom.fields import generator, smooth_field
 from strokelib.data.phantom.infarcts import Infarct
 from strokelib.data.phantom.knobs import KNOBS
-from strokelib.data.phantom.perfusion_slab import signed_distance
 
 FIELDS = ("depth", "flow", "patch", "delay", "widening")
 ENOUGH, MAJORITY, WIDE_ML = 0.05, 0.5, 10.0

@@ -14,6 +14,7 @@ import torch
 from scipy import ndimage
 
 from strokelib.data.phantom.anatomy import Head
+from strokelib.data.phantom.distances import signed_distance
 from strokelib.data.phantom.fields import generator, smooth_field
 from strokelib.data.phantom.infarcts import PAD_MM, Infarct
 from strokelib.data.phantom.knobs import KNOBS
@@ -86,33 +87,6 @@ def draw_slab(seed: int, case_id: str, two: bool, infarct: Infarct, head: Head, 
     low = float(np.clip(low, LOWEST_MM, HIGHEST_MM - whole * SLICE_MM))
     low += (number - 1) * count * SLICE_MM
     return SlabRange(low, low + count * SLICE_MM, number)
-
-
-def signed_distance(mask: np.ndarray, reach: int) -> np.ndarray:
-    """Distance in voxels to the mask's border, positive inside; exact up to ``reach``, cut off there.
-
-    Minima over shifted copies, an axis at a time: a tenth of the time of a full distance transform.
-
-    Args:
-        mask: (D, H, W) bool.
-        reach: Largest distance that matters, at most 100.
-
-    Returns:
-        (D, H, W) float32.
-    """
-    parts = []
-    for part in (mask, ~mask):
-        squared = torch.from_numpy(part.astype(np.int16)) * (reach * reach)
-        for axis in range(3):
-            least, length = squared.clone(), squared.shape[axis]
-            for step in range(1, min(reach, length)):
-                far, near = squared.narrow(axis, 0, length - step), squared.narrow(axis, step, length - step)
-                for to, source in ((step, far), (0, near)):
-                    view = least.narrow(axis, to, length - step)
-                    torch.minimum(view, source + step * step, out=view)
-            squared = least
-        parts.append(squared.float().sqrt_().numpy())
-    return parts[0] - parts[1]
 
 
 def at_dwi(seed: int, infarct: Infarct) -> torch.Tensor:

@@ -5,7 +5,15 @@ import pytest
 from scipy import ndimage
 
 from strokelib.data import shipped
-from strokelib.data.phantom.infarcts import capped, depth_inside, draw_infarct, expected_drop_hu, water_uptake
+from strokelib.data.phantom.fields import generator, smooth_field
+from strokelib.data.phantom.infarcts import (
+    PAD_MM,
+    capped,
+    draw_infarct,
+    expected_drop_hu,
+    read_with_error,
+    water_uptake,
+)
 from strokelib.data.phantom.knobs import KNOBS
 from strokelib.data.phantom.protocols import PROTOCOLS
 
@@ -82,9 +90,41 @@ def test_the_time_to_the_scan_is_the_protocols(cohort):
     assert np.median(hours) == pytest.approx(protocol.onset_h, rel=0.35)
 
 
-def test_the_depth_inside_a_mask_is_that_of_the_whole_array():
-    mask = np.random.default_rng(0).random((24, 30, 28)) < 0.9
-    mask[:6], mask[18:], mask[:, :7], mask[:, 25:], mask[..., :4], mask[..., 22:] = (False,) * 6
-    assert np.array_equal(depth_inside(mask), ndimage.distance_transform_edt(mask))
-    mask[0, 0, 0] = mask[-1, -1, -1] = True
-    assert np.array_equal(depth_inside(mask), ndimage.distance_transform_edt(mask))
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.9, 0.999])
+def test_the_cap_keeps_the_deepest_voxels_and_of_equally_deep_ones_the_first(share):
+    rng = np.random.default_rng(0)
+    mask = np.pad(ndimage.gaussian_filter(rng.standard_normal((40, 44, 42)), 6.0) > 0, 2)
+    cap_ml = round(share * mask.sum()) / 1000
+    depth = ndimage.distance_transform_edt(mask)
+    order = np.argsort(-depth[mask], kind="stable")[: round(cap_ml * 1000)]
+    kept = np.zeros(int(mask.sum()), bool)
+    kept[order] = True
+    np.testing.assert_array_equal(capped(mask, cap_ml)[mask], kept)
+    assert depth.max() > 8  # deeper than it looks at first
+
+
+def plain_reading(seed, lattice, full):
+    """The reader's outline by whole distance transforms, a voxel's part by the coordinates of the nearest one."""
+    k, rng = KNOBS, generator(seed, "reader")
+    outside, nearest = ndimage.distance_transform_edt(~full, return_indices=True)
+    distance = ndimage.distance_transform_edt(full) - outside
+    shift = rng.normal(k.reader_bias_mm, k.reader_bias_sd_mm)
+    wander = k.reader_sd_mm * smooth_field(rng, lattice, k.reader_spacing_mm).numpy()
+    drawn = distance + np.clip(shift + wander, 1.0 - PAD_MM, PAD_MM - 1.0) > 0
+    parts, count = ndimage.label(full)
+    sizes = ndimage.sum_labels(full, parts, range(1, count + 1)) / 1000.0
+    missed = rng.random(count) < np.exp(-sizes / k.reader_misses_ml)
+    if missed.all():
+        missed[sizes.argmax()] = False
+    return drawn & ~np.concatenate(([True], missed))[parts[tuple(nearest)]], missed
+
+
+def test_a_readers_outline_is_that_of_the_whole_distance_transforms():
+    lost = 0
+    for seed, patient in enumerate(("sub-1001", "sub-634", "sub-362", "sub-1000", "sub-634")):
+        infarct = draw_infarct(seed, patient, AISD)
+        full = infarct.maps[0].numpy() > 0.5
+        expected, missed = plain_reading(seed, infarct.lattice, full)
+        lost += int(missed.sum())
+        np.testing.assert_array_equal(read_with_error(seed, infarct.lattice, full).numpy() > 0.5, expected)
+    assert lost > 2

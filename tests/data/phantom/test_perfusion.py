@@ -10,8 +10,9 @@ from scipy import ndimage
 from strokelib.data.perfusion import BRAIN_DENSITY, HAEMATOCRIT, perfusion_maps
 from strokelib.data.phantom import cohorts, embedded, perfusion, perfusion_flow, perfusion_input, perfusion_series
 from strokelib.data.phantom.anatomy import BRAIN
+from strokelib.data.phantom.distances import signed_distance
 from strokelib.data.phantom.knobs import KNOBS
-from strokelib.data.phantom.perfusion_slab import at_dwi, head_name, signed_distance
+from strokelib.data.phantom.perfusion_slab import at_dwi, head_name
 from strokelib.data.phantom.perfusion_vessels import MAPS, distance_mm, vessel_maps
 from strokelib.errors import DataError, ParameterError
 from strokelib.settings import Profile
@@ -226,12 +227,6 @@ def test_vessels_are_as_far_from_a_line_as_geometry_says():
     maps = vessel_maps()
     assert maps.shape == (2, *MAPS.shape)
     assert 0 <= float(maps.min()) < 0.01 < 0.95 < float(maps.max()) <= 1
-
-
-def test_the_distance_is_the_euclidean_one_up_to_its_reach():
-    mask = np.random.default_rng(0).random((14, 15, 16)) > 0.97
-    exact = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
-    np.testing.assert_allclose(signed_distance(mask, 4), np.clip(exact, -4, 4), atol=1e-5)
 
 
 def test_the_dwi_shows_another_infarct_than_the_ct_and_the_reader_draws_a_third(scan):
