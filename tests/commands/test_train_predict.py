@@ -232,3 +232,17 @@ def test_a_folder_of_prepared_cases_is_taken_as_it_is(trained, tmp_path):
     facts = json.loads((tmp_path / "out" / "aisd-0346_unet.json").read_text("utf-8"))
     stated = weights.read(trained)[0]["scores"]["cases"].get("aisd-0346")
     assert facts["dice_with_reference"] == pytest.approx(stated, abs=0.01)
+
+
+def test_perfusion_scans_of_a_folder_are_predicted_on_their_own_grid_and_a_ct_alone_is_refused(head, tmp_path, capsys):
+    folder = archives.write_isles2018(tmp_path / "isles", count=1, small=False)
+    assert predict("pseudo_dwi", folder, "--out", tmp_path / "out") == 0
+    masks = sorted(path.name for path in (tmp_path / "out").glob("*_lesion.nii.gz"))
+    assert masks == ["test_case_1_pseudo_dwi_lesion.nii.gz", "train_case_1_pseudo_dwi_lesion.nii.gz"]
+    (scan,) = (folder / "TRAINING").rglob("SMIR.Brain.XX.O.CT.*.nii")
+    found = nib.load(tmp_path / "out" / "train_case_1_pseudo_dwi_probability.nii.gz")
+    assert found.shape == nib.load(scan).shape
+    np.testing.assert_allclose(found.affine, nib.load(scan).affine, atol=1e-4)
+    assert predict("pseudo_dwi", head, "--out", tmp_path / "none") == 1
+    assert "CT perfusion" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
