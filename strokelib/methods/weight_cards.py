@@ -121,7 +121,7 @@ def _scores(facts: Mapping[str, Any]) -> Iterator[str]:
 def _limits(facts: Mapping[str, Any]) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield "- The network knows one simulated scanner. On a real scan it marks something or nothing: no finding."
+    yield "- The networks know simulated scanners only. What they mark on a real scan, or leave, is no finding."
     yield "- Voxels are 5 x 2 x 2 mm: an infarct below about 1 mL is a few voxels."
     yield "- Acute infarcts alone: haemorrhage, tumour, old infarct, motion and metal are unknown to it."
     if facts["needs"] == PERFUSION:
