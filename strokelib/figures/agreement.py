@@ -91,7 +91,7 @@ def critical_difference(
     axes[1].set(xlim=(-1, max(1, len(ranks.cliques))), xticks=[], xlabel="not told apart")
     axes[1].spines["bottom"].set_visible(False)
     axes[2].set(xlabel="mean Dice, 95 % CI")
-    axes[2].set_xlim(left=0)
+    axes[2].set_xlim(left=-0.02 * axes[2].get_xlim()[1])
     return figure
 
 
