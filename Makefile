@@ -15,7 +15,7 @@ STROKELIB := STROKELIB_END_WITH=$$PPID $(BIN)/strokelib
 CHOICE := $(if $(PROFILE),--profile '$(PROFILE)') $(if $(COHORT),--cohort '$(COHORT)') $(if $(DATA),--data '$(DATA)')
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help reproduce test plan lab notebooks clean distclean lint bench
+.PHONY: help reproduce test plan lab notebooks book clean distclean lint bench
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make plan        what make reproduce would run, with estimated minutes"
 	@echo "make lab         open the notebooks in JupyterLab"
 	@echo "make notebooks   write the outputs of the executed copies into notebooks/"
+	@echo "make book        the notebooks, pages and API reference as HTML, into runs/book/html (nothing is executed)"
 	@echo "make bench       measure against the peers, into benchmarks/results.md (about 15 minutes)"
 	@echo "make clean       remove runs/ and caches (make distclean: $(VENV) too)"
 
@@ -48,6 +49,9 @@ lab: $(READY)
 
 notebooks: $(READY)
 	@$(STROKELIB) refresh-notebooks
+
+book: $(READY)
+	@$(BIN)/python docs/book/build.py
 
 lint: $(READY)
 	@$(BIN)/ruff format --check .
