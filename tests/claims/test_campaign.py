@@ -20,7 +20,6 @@ from strokelib.cli import main
 from strokelib.commands import claims as command
 from strokelib.errors import DataError, ParameterError
 from strokelib.papl.recipe import SegmentationRecipe
-from strokelib.recipe import Recipe
 from strokelib.settings import Profile
 
 BY_ID = {one.id: one for one in claims.all_claims()}
@@ -108,14 +107,13 @@ def test_claims_are_chosen_by_id_and_paper_and_unknown_ones_refused():
         claiming.chosen(["pseudo_dwi_isles_liu_dice"])
 
 
-def test_a_size_changes_values_that_the_recipes_have_to_fewer_steps_than_the_demo_s():
-    for paper, changes in sizes.SIZES.items():
-        for kind, values in changes.items():
-            assert issubclass(kind, Recipe)
-            plain, small = kind.at("demo"), kind.at("demo", **values)
-            assert small.steps < plain.steps
-            assert all(getattr(plain, name) != value for name, value in values.items())
-        assert {one.recipe for one in sizes.METHODS[paper]} >= set(changes)
+def test_the_declared_size_is_that_of_the_demo_and_changes_replace_single_values():
+    for paper, methods in sizes.METHODS.items():
+        assert sizes.recipes(paper) == {one.key: one.recipe.at("demo") for one in methods}
+        last = methods[-1]
+        changed = sizes.recipes(paper, {last.recipe: {"steps": 7}})
+        assert changed[last.key] == last.recipe.at("demo", steps=7)
+        assert {**changed, last.key: last.recipe.at("demo")} == sizes.recipes(paper)
 
 
 def test_the_networks_that_adn_starts_from_are_those_of_the_row_it_is_compared_with():
@@ -126,7 +124,8 @@ def test_the_networks_that_adn_starts_from_are_those_of_the_row_it_is_compared_w
 def test_a_fingerprint_changes_with_a_recipe_and_with_the_profile():
     first = sizes.fingerprint("adn")
     assert first == sizes.fingerprint("adn", sizes.SIZES["adn"])
-    assert len({first, sizes.fingerprint("adn", {}), sizes.fingerprint("adn", {}, Profile.SMOKE)}) == 3
+    other = {sizes.METHODS["adn"][1].recipe: {"steps": 3}}
+    assert len({first, sizes.fingerprint("adn", other), sizes.fingerprint("adn", {}, Profile.SMOKE)}) == 3
 
 
 def test_a_campaign_writes_scores_results_and_what_they_came_from(tmp_path, monkeypatch):
@@ -258,8 +257,9 @@ def _by_table(number, row):
 def test_small_studies_take_values_by_recipe_and_a_row_s_own_win():
     from strokelib.methods import adn
 
-    study = studies.SmallAdn(((), (), ()), (), Profile.DEMO, 0, Path("x"), {}, None, sizes=sizes.SIZES["adn"])
-    assert study.recipe(adn.VOLUME).steps == sizes.SIZES["adn"][adn.VOLUME.recipe]["steps"]
+    small = {adn.VOLUME.recipe: {"steps": 9}}
+    study = studies.SmallAdn(((), (), ()), (), Profile.DEMO, 0, Path("x"), {}, None, sizes=small)
+    assert study.recipe(adn.VOLUME).steps == 9
     assert study.recipe(adn.VOLUME, steps=5).steps == 5
     assert study.recipe(adn.ALIGNMENT) == adn.ALIGNMENT.recipe.at("demo")
 
@@ -271,6 +271,19 @@ def test_the_command_lists_claims_largest_first_and_refuses_what_it_does_not_kno
     assert said.index("pseudo_dwi_image_real_dice") < said.index("papl_chosen_lambdas")
     assert main(["claims", "--only", "papl_nothing"]) == 1
     assert "papl_nothing" in capsys.readouterr().err
+
+
+def test_the_command_trains_what_is_asked_and_says_what_came_of_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(studies, "study_of", lambda *args, **how: MadeUp())
+    where = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
+    whole = claiming.Campaign
+    monkeypatch.setattr(claiming, "Campaign", lambda chosen, seeds: whole(chosen, seeds, **where))
+    assert main(["claims", "--seeds", "1", "--only", ", ".join(TWO)]) == 0
+    said = capsys.readouterr().out
+    assert "2 claims, 4 rows, 1 seeds" in said
+    assert said.count("inconclusive (1 seed)") == 3
+    assert "detectable effect below the published difference: 2 claims, both rows learnt in 2" in said
+    assert len(records.results(tmp_path / "out" / records.RESULTS)) == len(BY_ID)
 
 
 def test_the_page_shows_effect_detectable_and_verdict(tmp_path, monkeypatch):
