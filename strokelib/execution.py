@@ -179,6 +179,7 @@ def _environment(settings: Settings, threads: int) -> dict[str, str]:
         "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS", "ignore::DeprecationWarning"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "TQDM_DISABLE": "1",
+        "STROKELIB_VIEWER": "static",  # no page is open: the still picture, and no widget's state in the executed copy
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     values |= {
