@@ -44,23 +44,18 @@ def fit_heads(
         seed: Of the global generators.
         out: Folder of the run.
     """
-    every = max(1, recipe.steps // recipe.validations)
     betas = (recipe.beta1, recipe.beta2)
     return train.fit(
         model,
         batches,
         step,
-        steps=recipe.steps,
         optimizer=torch.optim.AdamW(model.parameters(), recipe.lr, betas=betas, weight_decay=recipe.weight_decay),
         schedule=train.poly(recipe.steps, recipe.power),
         validate=validate,
-        validate_every=every,
         best=best,
-        checkpoint_every=every,
-        log_every=max(1, recipe.steps // 500),
-        clip_norm=recipe.clip_norm,
         ema_decay=recipe.ema_decay,
-        recipe_key=recipe.key(),
+        clip_norm=recipe.clip_norm,
+        **train.paced(recipe),
         out=out,
         seed=seed,
     )

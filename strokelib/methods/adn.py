@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,17 +19,16 @@ from strokelib.data.cases import Case
 from strokelib.data.scans import load_parts
 from strokelib.methods.adn_tissue import tissue_labels
 from strokelib.methods.method import Method
-from strokelib.methods.reference_rows import REFERENCES, reference_metrics
+from strokelib.methods.reference_rows import REFERENCES
 from strokelib.methods.scoring import penalised, score, status, versus_references
 from strokelib.methods.scoring import scores_of as scores_of
 from strokelib.methods.scoring import weakest as weakest
 from strokelib.methods.scoring import weakest_of as weakest_of
+from strokelib.methods.study import HeadStudy
+from strokelib.methods.study import Outcome as RowOutcome
 from strokelib.methods.training import Trained, predict, train_method
 from strokelib.recipe import Recipe, stated
 from strokelib.settings import Profile, Settings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PAPER = "Ni et al. 2022"
 _SHARED = tuple(
@@ -120,26 +119,18 @@ class StudyRecipe(Recipe):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One row of a table.
+class Outcome(RowOutcome):
+    """One row of a table, with what the network found.
 
     Args:
-        row: Its name.
-        trained: The network.
-        scores: Columns method (the row), case, metric, value, unit, of the test scans, in their own frame.
-        status: ``1 seed``, ``undertrained`` or ``did not learn``.
         probability: Test case -> (D, H, W) float16.
     """
 
-    row: str
-    trained: Trained
-    scores: pd.DataFrame
-    status: str
     probability: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(HeadStudy):
     """Training, validation and test heads, and how to train on them.
 
     Args:
@@ -161,11 +152,6 @@ class Study:
     changes: Mapping[str, Any] = field(default_factory=dict)
     tissue_folder: Path | None = None
 
-    @property
-    def test(self) -> Sequence[Case]:
-        """The test cases."""
-        return self.parts[2]
-
     @cached_property
     def plan(self) -> StudyRecipe:
         """What the study takes from the profile."""
@@ -178,11 +164,6 @@ class Study:
     def train(self, method: Method, parts: Sequence[Sequence[Case]], **changes: Any) -> Trained:
         """Train a method on training and validation cases."""
         return train_method(method, self.recipe(method, **changes), *parts[:2], seed=self.seed, out=self.out)
-
-    @cached_property
-    def references(self) -> pd.DataFrame:
-        """Scores of the rows that need no network, once computed."""
-        return reference_metrics(*self.parts, out=self.out)
 
     def transformer(self, **changes: Any) -> Trained:
         """T, trained on heads as they lie."""

@@ -18,11 +18,13 @@ from strokelib.data.scans import load_parts
 from strokelib.methods import adn
 from strokelib.methods.aligned_heads import grid_of, midlines
 from strokelib.methods.method import Method
-from strokelib.methods.reference_rows import REFERENCES, reference_metrics
+from strokelib.methods.reference_rows import REFERENCES
 from strokelib.methods.rolls import roll_of
 from strokelib.methods.scoring import penalised, read_scores, score, status, versus_references
 from strokelib.methods.scoring import scores_of as scores_of
 from strokelib.methods.scoring import weakest_of as weakest_of
+from strokelib.methods.study import HeadStudy
+from strokelib.methods.study import Outcome as Outcome
 from strokelib.methods.training import Trained, predict, train_method
 from strokelib.papl import knowledge_fitting, segmentation_fitting
 from strokelib.papl.inputs import segment
@@ -95,24 +97,7 @@ class StudyRecipe(Recipe):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One row of a table.
-
-    Args:
-        row: Its name.
-        trained: The network.
-        scores: Columns method (the row), case, metric, value, unit, of the test scans, in their own frame.
-        status: ``1 seed``, ``undertrained`` or ``did not learn``.
-    """
-
-    row: str
-    trained: Trained
-    scores: pd.DataFrame
-    status: str
-
-
-@dataclass(frozen=True)
-class Study:
+class Study(HeadStudy):
     """Training, validation and test heads of one cohort, and how to train on them.
 
     Args:
@@ -128,11 +113,6 @@ class Study:
     out: Path
     changes: Mapping[type[Recipe], Mapping[str, Any]] = field(default_factory=dict)
 
-    @property
-    def test(self) -> Sequence[Case]:
-        """The test cases, as they lie."""
-        return self.parts[2]
-
     @cached_property
     def plan(self) -> StudyRecipe:
         """What the study takes from the profile."""
@@ -141,11 +121,6 @@ class Study:
     def recipe(self, method: Method, **changes: Any) -> Any:
         """The recipe of a method at the study's profile."""
         return method.recipe.at(self.settings.profile, **{**self.changes.get(method.recipe, {}), **changes})
-
-    @cached_property
-    def references(self) -> pd.DataFrame:
-        """Scores of the rows that need no network, once computed."""
-        return reference_metrics(*self.parts, out=self.out)
 
     @cached_property
     def aligned(self) -> tuple[list[Aligned], ...]:

@@ -103,20 +103,15 @@ def fit(
     def step(network: nn.Module, batch: Batch, index: int) -> Tensor:
         return dice_and_cross_entropy(network(batch.images), batch.lesions, recipe.dice_weight, recipe.ce_weight)
 
-    every = max(1, recipe.steps // recipe.validations)
     return train.fit(
         model,
         sampler,
         step,
-        steps=recipe.steps,
         optimizer=torch.optim.AdamW(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay),
         schedule=train.poly(recipe.steps, recipe.schedule_power),
         validate=lambda network: {"pooled_dice": pooled_dice(network, held_out.images, held_out.lesions, recipe.batch)},
-        validate_every=every,
-        checkpoint_every=every,
-        log_every=max(1, recipe.steps // 500),
         clip_norm=recipe.clip_norm,
-        recipe_key=recipe.key(),
+        **train.paced(recipe),
         out=out,
         seed=seed,
     )

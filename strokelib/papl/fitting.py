@@ -40,23 +40,18 @@ def fit_slices(
         seed: Of the global generators.
         out: Folder of the run.
     """
-    every = max(1, recipe.steps // recipe.validations)
     keeper = Keeper(out, snapshot_steps(recipe.snapshots, recipe.steps))
     keeper.begin(model)
     return train.fit(
         model,
         batches,
         step,
-        steps=recipe.steps,
         optimizer=torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay),
         schedule=train.poly(recipe.steps, recipe.schedule_power),
         validate=validate,
-        validate_every=every,
         after_step=keeper.after_step,
-        checkpoint_every=every,
-        log_every=max(1, recipe.steps // 500),
         clip_norm=recipe.clip_norm,
-        recipe_key=recipe.key(),
+        **train.paced(recipe),
         out=out,
         seed=seed,
     )

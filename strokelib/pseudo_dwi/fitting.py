@@ -42,23 +42,18 @@ def fit_slices(
         seed: Of the global generators.
         out: Folder of the run.
     """
-    every = max(1, recipe.steps // recipe.validations)
     moving = [p for p in model.parameters() if p.requires_grad]
     return train.fit(
         model,
         batches,
         step,
-        steps=recipe.steps,
         optimizer=torch.optim.RMSprop(moving, recipe.lr, alpha=recipe.smoothing),
         schedule=train.step_decay((round(recipe.steps * recipe.drop_after),), recipe.drop),
         validate=validate,
-        validate_every=every,
         best=best,
-        checkpoint_every=every,
-        log_every=max(1, recipe.steps // 500),
-        clip_norm=recipe.clip_norm,
         ema_decay=recipe.ema_decay,
-        recipe_key=recipe.key(),
+        clip_norm=recipe.clip_norm,
+        **train.paced(recipe),
         out=out,
         seed=seed,
     )

@@ -123,21 +123,16 @@ def fit(
         network.average.fill_(ema_of([before, dice], EMA)[-1])
         return {PSEUDO_DICE: dice, AVERAGED: float(network.average)}
 
-    every = max(1, recipe.steps // recipe.validations)
     return train.fit(
         model,
         stream,
         step,
-        steps=recipe.steps,
         optimizer=_optimizer(model, recipe),
         schedule=train.poly(recipe.steps, recipe.power),
         validate=validate,
-        validate_every=every,
         best=AVERAGED,
-        checkpoint_every=every,
-        log_every=max(1, recipe.steps // 500),
         clip_norm=recipe.clip_norm,
-        recipe_key=recipe.key(),
+        **train.paced(recipe),
         out=out,
         seed=seed,
     )

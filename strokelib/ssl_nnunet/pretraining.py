@@ -97,20 +97,15 @@ def fit(
     def validate(network: DeepSelfDistillation) -> dict[str, float]:
         return watch(network, held_out, recipe.student_temperature, recipe.teacher_temperature[1])
 
-    every = max(1, recipe.steps // recipe.validations)
     return train.fit(
         model,
         stream,
         step,
-        steps=recipe.steps,
         optimizer=optimizer,
         schedule=train.cosine(recipe.steps, round(recipe.warm_share * recipe.steps)),
         validate=validate,
-        validate_every=every,
         after_step=after_step,
-        checkpoint_every=every,
-        log_every=max(1, recipe.steps // 500),
-        recipe_key=recipe.key(),
+        **train.paced(recipe),
         out=out,
         seed=seed,
     )

@@ -2,7 +2,7 @@
 
 A package, not one file, because it holds more than one idea: the loop (``loop``, ``updates``, ``batches``), what it
 writes (``records``, ``history``, ``checkpoints``, ``randomness``, ``folders``), what it can do beside (``schedules``,
-``averages``, ``stopping``, ``scaling``, ``ranks``), and weights from elsewhere (``foreign``).
+``pacing``, ``averages``, ``stopping``, ``scaling``, ``ranks``), and weights from elsewhere (``foreign``).
 """
 
 from strokelib.train.averages import Average
@@ -10,6 +10,7 @@ from strokelib.train.checkpoints import load_weights, plain_tensors, save_tensor
 from strokelib.train.foreign import convert_foreign, load_foreign
 from strokelib.train.history import History, read_cases, read_rows
 from strokelib.train.loop import Sampler, fit
+from strokelib.train.pacing import paced
 from strokelib.train.schedules import constant, cosine, poly, step_decay
 from strokelib.train.stopping import Patience
 
@@ -24,6 +25,7 @@ __all__ = [
     "fit",
     "load_foreign",
     "load_weights",
+    "paced",
     "plain_tensors",
     "poly",
     "read_cases",
