@@ -41,8 +41,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     args, begun = parser.parse_args(), time.monotonic()
     status = build(root, args.out, args.jobs)
-    pages = len(list((args.out / "html").rglob("*.html")))
-    where = os.path.relpath(args.out / "html" / "index.html")
+    html = args.out / "html"
+    pages = sum("_static" not in path.parts for path in html.rglob("*.html"))
+    where = os.path.relpath(html / "index.html")
     print(f"book: {pages} pages, {time.monotonic() - begun:.0f} s: {where}" if not status else "book: see the warnings")
     return status
 
