@@ -83,6 +83,7 @@ def setup(app):
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", docstrings.process, priority=100)  # before napoleon's 500
     app.connect("doctree-read", names.resolve)
+    app.connect("doctree-read", names.led)
     app.connect("doctree-read", names.described)
     app.connect("missing-reference", names.missing)
     app.connect("html-page-context", viewable)

@@ -1,4 +1,4 @@
-"""Short names in signatures: where each comes from, as its module imports it, so that links lead to the right class."""
+"""Names that lead to their pages: of classes in signatures, as their module imports them, and of notebooks in code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.util import logging
+
+from strokelib.steps import BY_NAME
 
 LOGGER = logging.getLogger(__name__)
 INSIDE = "strokelib"
@@ -112,6 +114,17 @@ def _names(module: str) -> tuple[dict[str, str], frozenset[str]]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             own |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
     return imported, frozenset(own)
+
+
+def led(app, doctree) -> None:
+    """Sphinx's hook: a notebook's name in code, as in the cards, leads to its page."""
+    here = app.env.docname
+    for literal in list(doctree.findall(nodes.literal)):
+        page = f"notebooks/{literal.astext()}"
+        if literal.astext() in BY_NAME and page != here and not isinstance(literal.parent, nodes.reference):
+            link = nodes.reference("", "", internal=True, refuri=app.builder.get_relative_uri(here, page))
+            literal.replace_self(link)
+            link += literal
 
 
 def described(app, doctree) -> None:

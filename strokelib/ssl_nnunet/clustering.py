@@ -67,7 +67,7 @@ def clustering_scores(
         permutations: Shuffles of the labels.
         level: Of the intervals.
         seed: Of the shuffles and resamples.
-        scaling: As in :func:`project`.
+        scaling: As in :func:`strokelib.ssl_nnunet.representations.project`.
 
     Returns:
         A :class:`Clustering` for each label, in order.

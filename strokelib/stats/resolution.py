@@ -38,7 +38,7 @@ def fewest_patients(alpha: float = 0.05, m: int = 1) -> int:
 
     Returns:
         Patients whose difference is not 0; 6 for one test at 0.05, 8 for four to six. It says nothing of power: see
-        :func:`minimum_detectable_difference`.
+        :func:`strokelib.stats.minimum_detectable_difference`.
 
     Raises:
         ParameterError: ``alpha`` is out of range, or there is no test.

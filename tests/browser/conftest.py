@@ -62,6 +62,11 @@ class Tab:
         self.foreign.append(address)
         return False
 
+    def broke_off(self, why: str, address: str) -> None:
+        """Note a request that failed; one that ended because its page was left is none."""
+        if why != "net::ERR_ABORTED":
+            self.failed.append(f"{why} {address}")
+
     def errors(self, allowed: tuple[str, ...] = ()) -> list[str]:
         """Errors of the console (warnings left out) in which none of the allowed fragments stands."""
         return [line for line in self.console if line.startswith("error") and not any(a in line for a in allowed)]
@@ -102,7 +107,7 @@ def _watched(context) -> Tab:
     page = tab.page
     page.route("**/*", lambda route: route.continue_() if tab.asked(route.request.url) else route.abort())
     page.on("websocket", lambda socket: tab.asked(socket.url.replace("ws", "http", 1)))
-    page.on("requestfailed", lambda request: tab.failed.append(f"{request.failure} {request.url}"))
+    page.on("requestfailed", lambda request: tab.broke_off(request.failure or "", request.url))
     page.on("response", lambda got: tab.failed.append(f"{got.status} {got.url}") if got.status >= 400 else None)
     page.on("pageerror", lambda error: tab.console.append(f"error: {error}"))
 
