@@ -318,7 +318,7 @@ def test_the_validation_is_the_pooled_dice_of_the_held_out_heads_in_the_window(t
 
 
 def test_a_small_network_overfits_one_head(tmp_path):
-    used = volume_recipe(steps=45, validations=5, lr=1e-2, width=8, mirror=0.0, gamma=0.0, segment=(10, 20), focus=5.0)
+    used = volume_recipe(steps=90, validations=5, lr=1e-2, width=8, mirror=0.0, gamma=0.0, segment=(10, 20), focus=5.0)
     used = dataclasses.replace(used, ema_decay=None)
     same = [dataclasses.replace(TRAIN[0], id="same")]
     model, history = train_once(segmentation, used, TRAIN[:1], same, tmp_path)

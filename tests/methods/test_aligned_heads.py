@@ -42,7 +42,7 @@ def calls(monkeypatch, tmp_path):
 
     def train(method, recipe, *parts, seed, out):
         seen.trained.append((method, recipe, parts, seed))
-        return SimpleNamespace(model="the network", folder=Path(out) / "midline-of-a-kind")
+        return SimpleNamespace(model="the network", recipe=recipe, folder=Path(out) / "midline-of-a-kind")
 
     def line(model, recipe, case):
         assert model == "the network"

@@ -236,7 +236,7 @@ def test_the_chain_overfits_one_case_in_image_and_segmentation():
     given = {name: image + 0.5 * lesion[:, None] for name, image in given.items()}
     dwi = 0.3 + 0.5 * lesion[:, None].float()
     optimizer = torch.optim.Adam(chain.parameters(), 2e-2)
-    for _ in range(80):
+    for _ in range(160):
         optimizer.zero_grad()
         logits, image, high_level = chain(**given)
         loss = nn.functional.cross_entropy(logits, lesion)
