@@ -11,7 +11,7 @@ import numpy as np
 
 from strokelib.data.cases import Case
 from strokelib.data.inplane import Aligned, align_case
-from strokelib.methods.reference_rows import REFERENCES, reference_metrics
+from strokelib.methods.reference_rows import REFERENCES, SHORT, reference_metrics
 from strokelib.methods.scoring import per_case, score, status, versus_references
 from strokelib.methods.training import Trained, predict, train_method
 from strokelib.methods.unet import UNET, UNetRecipe
@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 PAPL_STEPS = "Sun et al. 2024, Sec. IV.B: 180 epochs, of about 6,200 slices (assumed)"
-NAMES = {
-    "lesion_frequency": "lesion frequency",
-    "mirror_difference": "mirror difference",
-    "hu_threshold": "HU threshold",
-    "unet": "U-Net, unaligned",
-    "unet_aligned": "U-Net, aligned",
-}
+NAMES = {key: SHORT[key] for key in REFERENCES} | {"unet": "U-Net, unaligned", "unet_aligned": "U-Net, aligned"}
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,13 @@ from strokelib.data.cases import Case
 from strokelib.errors import DataError
 from strokelib.methods import adn, papl_tables, pseudo_dwi, ssl_nnunet
 from strokelib.methods.baseline import NAMES
-from strokelib.methods.reference_rows import TITLES
+from strokelib.methods.reference_rows import SHORT
 from strokelib.methods.scoring import read_scores, weakest
 from strokelib.pseudo_dwi.figures import LABELS
 from strokelib.settings import Settings
 
 BASELINE, NO_NETWORK = "baseline", "none"
 PAPERS = ("papl", "adn", "ssl_nnunet", "pseudo_dwi", BASELINE, NO_NETWORK)
-# Short names of the rows that need no network.
-SHORT = {"lesion_frequency": "lesion frequency"} | {key: NAMES.get(key, title) for key, title in TITLES.items()}
 BASELINE_STEP, BASELINE_TABLE = "05_baseline", "baseline/table.csv"
 # Tables of Wang et al. 2020 whose rows segment; those of Tables 1 and 2 draw images.
 SEGMENTING = (3, 4, 5)

@@ -36,6 +36,8 @@ TITLES = {
     "cbf_threshold": "CBF threshold",
     "tmax_threshold": "Tmax threshold",
 }
+# The same in a line of a figure or table.
+SHORT = TITLES | {"lesion_frequency": "lesion frequency", "mirror_difference": "mirror difference"}
 REFERENCES = ("lesion_frequency", "mirror_difference", "hu_threshold")
 MAP_SHAPE = (24, 56, 48)
 SMOOTH_MM = 6.0

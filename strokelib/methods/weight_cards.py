@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from strokelib.methods.reference_rows import SHORT
 from strokelib.methods.weight_kinds import KINDS, PERFUSION
 
 MEANING = {
@@ -14,13 +15,6 @@ MEANING = {
     "did not learn": "its interval does not lie above the best row that needs no network: it is not better than that.",
 }
 NOT_CLINICAL = "Not for clinical use: these weights are no medical device, and what they mark on a scan is no finding."
-NAMES = {
-    "lesion_frequency": "lesion frequency",
-    "mirror_difference": "mirror difference",
-    "hu_threshold": "HU threshold",
-    "cbf_threshold": "CBF threshold",
-    "tmax_threshold": "Tmax threshold",
-}
 
 
 def card(facts: Mapping[str, Any], *, size: int, digest: str) -> str:
@@ -86,7 +80,7 @@ def _data(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _scores(facts: Mapping[str, Any]) -> Iterator[str]:
     found = facts["scores"]
-    best = NAMES.get(found["reference"], found["reference"])
+    best = SHORT.get(found["reference"], found["reference"])
     yield "## Scores"
     yield ""
     yield f"Dice at probability 0.5, mean over n = {found['n']} scans with a 95 % interval over scans (BCa bootstrap)."

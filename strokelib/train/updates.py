@@ -70,7 +70,8 @@ class Update:
         if self.clip_norm is not None:
             values["gradient_norm"] = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm))
         if self.scaler is None:
-            self._finite(self._gradient_norm(), "gradient", done)
+            norm = self._gradient_norm() if self.clip_norm is None else values["gradient_norm"]
+            self._finite(norm, "gradient", done)
             self.optimizer.step()
         else:  # a step whose gradients overflowed is left out, and the scale lowered
             self.scaler.step(self.optimizer)
