@@ -31,8 +31,10 @@ image = Volume(np.where(brain, 34.0 - 8 * lesion, -1000.0), np.diag([-2.5, -2.5,
 case = Case("made-1", "made", "aisd", "test", image, lesion=lesion, brain=brain)
 viewer.show(case, probabilities={"PAPL": 0.8 * np.roll(lesion, 3, axis=2)}, mirror="column")
 """
-# The picture as the page holds it: its size, a digest of its pixels, and how many are of a mask's colour.
+# The picture as the page holds it: its size, a digest of its pixels, and how many are of a mask's colour. Null while
+# the page is still loading it: a new picture first stands there without a width.
 READ_PICTURE = """image => {
+  if (!(image.complete && image.naturalWidth > 0)) return null;
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
   const context = canvas.getContext("2d");
@@ -109,7 +111,7 @@ def _seen(page, different_from=None):
     deadline = time.monotonic() + 20
     while True:
         found = picture.evaluate(READ_PICTURE)
-        if found["width"] and found != different_from:
+        if found and found != different_from:
             return found
         assert time.monotonic() < deadline, f"the picture did not change: {found}"
         page.wait_for_timeout(50)
@@ -147,7 +149,7 @@ def test_in_jupyterlab_the_controls_change_the_picture_and_the_saved_notebook_ke
     row.locator(".noUi-handle").focus()
     page.keyboard.press("ArrowRight")
     second = _seen(page, first)
-    assert "slice 8 of 12" in page.locator(".strokelib-viewer small").inner_text()
+    page.locator(".strokelib-viewer small", has_text="slice 8 of 12").wait_for()
 
     page.locator(".strokelib-viewer .widget-checkbox", has_text="reference").locator("input").click()
     third = _seen(page, second)
