@@ -27,6 +27,7 @@ from strokelib.errors import DataError
 from strokelib.methods.adn import SOURCES, Outcome, Study
 from strokelib.methods.adn_tissue import tissue_labels
 from strokelib.methods.adn_truth import known_dice, twins
+from strokelib.methods.typical import median_cases
 from strokelib.settings import Profile
 
 # Lesions above, between and below these volumes; each group shows one head.
@@ -37,8 +38,7 @@ REAL_HEAD = "real head CT"
 def typical_cases(study: Study, outcome: Outcome, count: int = 3) -> list[Case]:
     """The test scans with the median Dice among lesions above 70 mL, of 10 to 70 mL, and below 10 mL.
 
-    Of an even number the higher of the two in the middle; of equal ones the later name. Scans without lesion do not
-    count. A group without a scan shows none.
+    See :func:`strokelib.methods.typical.median_cases`. A group without a scan shows none.
 
     Args:
         study: Its test scans, with T's maps.
@@ -70,15 +70,7 @@ def typical_known(study: Study, outcome: Outcome, count: int = 3) -> list[Case]:
 def _typical(
     cases: Sequence[Case], volume_ml: Mapping[str, float], dice: Mapping[str, float], count: int
 ) -> list[Case]:
-    groups: list[list[str]] = [[], [], []]
-    for name, ml in volume_ml.items():
-        if ml > 0:
-            groups[0 if ml > LARGE_ML else 1 if ml >= SMALL_ML else 2].append(name)
-    ranked = [sorted(group, key=lambda name: (dice[name], name)) for group in groups[:count]]
-    shown = [names[len(names) // 2] for names in ranked if names]
-    if not shown:
-        step = "choose a split with infarcts"
-        raise DataError("heads to show", found=f"{len(volume_ml)} without lesion", wanted="a lesion", next_step=step)
+    shown = median_cases(volume_ml, dice, (LARGE_ML, SMALL_ML), count)
     by_name = {case.id: case for case in cases}
     return [by_name[name] for name in shown]
 

@@ -13,6 +13,7 @@ from strokelib.data.inplane import Aligned
 from strokelib.errors import DataError
 from strokelib.methods.papl import Outcome, Study
 from strokelib.methods.papl_dwi import with_dwi
+from strokelib.methods.typical import median_cases
 from strokelib.papl.agreement_figures import SMALL_ML, VolumeAgreement
 from strokelib.papl.comparison_figures import Difference
 from strokelib.papl.examples import ContourExample
@@ -64,21 +65,13 @@ def chosen_scans(
 
     Args:
         volume_ml: Scan -> volume of its reference.
-        dice: Scan -> Dice, 0 counts like any other; of an even number the higher of the two in the middle is taken.
+        dice: Scan -> Dice, see :func:`strokelib.methods.typical.median_cases`.
         contrast_hu: Scan -> how many HU its infarct is darker than its mirror image; NaN where unknown.
 
     Raises:
         DataError: No scan has an infarct.
     """
-    groups: list[list[str]] = [[], [], []]
-    for name, ml in volume_ml.items():
-        if ml > 0:
-            groups[0 if ml > SMALL_ML else 1 if ml >= TINY_ML else 2].append(name)
-    ranked = [sorted(group, key=lambda name: (dice[name], name)) for group in groups]
-    shown = [names[len(names) // 2] for names in ranked if names]
-    if not shown:
-        step = "choose a split with infarcts"
-        raise DataError("scans to show", found=f"{len(volume_ml)} without one", wanted="an infarct", next_step=step)
+    shown = median_cases(volume_ml, dice, (SMALL_ML, TINY_ML))
     seen = [n for n, hu in contrast_hu.items() if not np.isnan(hu) and volume_ml[n] >= FAINTEST_ML and n not in shown]
     return [*shown, *sorted(seen, key=lambda name: (contrast_hu[name], name))[:1]]
 

@@ -17,6 +17,7 @@ from strokelib.infer import model_device
 from strokelib.methods.papl import KNOWLEDGE, Outcome, Study
 from strokelib.methods.papl_dwi import with_dwi
 from strokelib.methods.papl_refinement_scores import fullest, hours_of, network_of, predicted
+from strokelib.methods.typical import median_case
 from strokelib.papl import knowledge_fitting
 from strokelib.papl.block_diagrams import StagesExample
 from strokelib.papl.examples import AdjacentExample
@@ -63,7 +64,7 @@ def _share_of_a_side(lesion: np.ndarray) -> float:
 def middle_case(study: Study, outcome: Outcome) -> Case:
     """Of the scans that may be shown the one with the median Dice, aligned.
 
-    Of an even number the higher of the two in the middle; of equal ones the later name.
+    See :func:`strokelib.methods.typical.median_case`.
 
     Args:
         study: Its aligned test scans.
@@ -73,8 +74,8 @@ def middle_case(study: Study, outcome: Outcome) -> Case:
         DataError: As :func:`shown_scans`.
     """
     dice = outcome.scores.query("metric == 'dice'").set_index("case")["value"]
-    ranked = sorted(shown_scans(study), key=lambda case: (dice[case.id], case.id))
-    return ranked[len(ranked) // 2]
+    cases = {case.id: case for case in shown_scans(study)}
+    return cases[median_case(cases, dice)]
 
 
 def _masks(slices: HeadSlices, row: int) -> tuple[np.ndarray, np.ndarray]:

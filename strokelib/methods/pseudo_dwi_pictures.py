@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from strokelib.methods.pseudo_dwi import Outcome, Study
+from strokelib.methods.typical import median_case
 from strokelib.pseudo_dwi import chain
 from strokelib.pseudo_dwi.block_diagrams import PipelineExample
 from strokelib.pseudo_dwi.examples import SliceExample
@@ -17,13 +18,14 @@ SHOWN_ABOVE_ML = 10.0
 def middle_case(outcome: Outcome, *, large: bool = True) -> str:
     """The test scan with the median Dice among those with more than 10 mL of lesion, or among the others.
 
-    Among all scans where there is none of that size. Scans without lesion do not count.
+    Among all scans where there is none of that size. Scans without lesion do not count; see
+    :func:`strokelib.methods.typical.median_case`.
     """
     wide = outcome.scores.pivot(index="case", columns="metric", values="value")
     wide = wide[wide["truth_volume_ml"] > 0]
     part = wide[(wide["truth_volume_ml"] > SHOWN_ABOVE_ML) == large]
-    ranked = (part if len(part) else wide)["dice"].dropna().sort_values()
-    return str(ranked.index[len(ranked) // 2])
+    dice = (part if len(part) else wide)["dice"].dropna()
+    return median_case(dice.index, dice)
 
 
 def slice_of(study: Study, outcomes: Mapping[str, Outcome], row: str, *, large: bool = True) -> SliceExample:

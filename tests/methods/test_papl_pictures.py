@@ -33,7 +33,7 @@ def test_each_group_of_volumes_shows_its_median_dice_and_the_faintest_infarct_co
 
 def test_a_group_without_scans_shows_none_and_no_infarct_at_all_is_refused():
     assert pictures.chosen_scans({"a": 5.0}, {"a": 0.0}, {"a": 2.0}) == ["a"]
-    with pytest.raises(DataError, match="1 without one"):
+    with pytest.raises(DataError, match="1 without lesion"):
         pictures.chosen_scans({"a": 0.0}, {"a": 0.0}, {})
 
 
