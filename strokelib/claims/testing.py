@@ -214,7 +214,7 @@ def _line(claim: Claim, scored: Scored, found: dict[str, Any], adjusted: tuple[f
     line |= {"size": scored.size, "learnt_a": learnt[0], "learnt_b": learnt[1], "undertrained": undertrained}
     if adjusted is not None:
         line |= {"p_holm": adjusted[0], "n_family": adjusted[1]}
-        line["resolves"] = "yes" if line["mde"] < abs(published) else "no"
+        line["resolves"] = "yes" if line["mde"] < abs(published) and not _alike(line) else "no"
     said = verdict_of(
         claim,
         found.get("found"),
@@ -226,11 +226,18 @@ def _line(claim: Claim, scored: Scored, found: dict[str, Any], adjusted: tuple[f
     return line | {"verdict": said.verdict, "reason": _reason(said.reason, claim, learnt, line)}
 
 
+def _alike(line: Mapping[str, Any]) -> bool:
+    """Whether both rows score the same on every scan, as two that find nothing do."""
+    return line["effect"] == 0 and line["se"] == 0
+
+
 def _reason(said: str, claim: Claim, learnt: Sequence[str], line: Mapping[str, Any]) -> str:
     """The verdict's reason, with which row did not learn, what could have been found, and how short trainings were."""
     rows = [row for row, one in zip((claim.ours_a, claim.ours_b), learnt, strict=True) if one == "no"]
     parts = [said] + ([f"did not learn: {', '.join(dict.fromkeys(rows))}"] if rows else [])
-    if not math.isnan(line["mde"]):
+    if _alike(line):
+        parts.append("both rows have the same score on every scan, so that nothing can be detected")
+    elif not math.isnan(line["mde"]):
         word = "below" if line["resolves"] == "yes" else "not below"
         parts.append(f"detectable {line['mde']:.3g}, {word} the published {abs(line['published']):.3g}")
     if line["undertrained"] and not line["undertrained"].startswith("0 of"):

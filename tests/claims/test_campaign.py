@@ -282,7 +282,7 @@ def test_the_command_trains_what_is_asked_and_says_what_came_of_it(tmp_path, mon
     said = capsys.readouterr().out
     assert "2 claims, 4 rows, 1 seeds" in said
     assert said.count("inconclusive (1 seed)") == 3
-    assert "detectable effect below the published difference: 2 claims, both rows learnt in 2" in said
+    assert "detectable effect below the published difference: 1 claims, both rows learnt in 1" in said
     assert len(records.results(tmp_path / "out" / records.RESULTS)) == len(BY_ID)
 
 

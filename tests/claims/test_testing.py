@@ -73,6 +73,12 @@ def test_no_effect_is_not_found():
     assert verdicts.count("inconclusive") >= 11
 
 
+def test_rows_that_are_alike_on_every_scan_resolve_nothing():
+    found = of(ADDED, campaign(ADDED, *[np.zeros((3, 40))] * 2, np.full((1, 40), 0.1)))
+    assert (found["mde"], found["resolves"], found["verdict"]) == (0.0, "no", "inconclusive")
+    assert "same score on every scan, so that nothing can be detected" in found["reason"]
+
+
 def test_one_seed_is_inconclusive_whatever_its_interval():
     found = of(ADDED, campaign(ADDED, *pair(0.2, n_seeds=1)))
     assert found["verdict"] == "inconclusive (1 seed)"
