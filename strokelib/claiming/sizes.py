@@ -1,4 +1,4 @@
-"""How small the trainings of the claims are, and which claims are trained by default.
+"""How small the trainings of the claims are.
 
 The size is that of the demo profile, alike for both rows of every claim: one training takes 10 to 40 s on one core.
 Half the steps were tried with one seed and dropped: ADN then found nothing (Dice 0.000), the 3D ResUNet next to nothing
@@ -29,45 +29,6 @@ METHODS: dict[str, tuple[Method, ...]] = {
     "ssl_nnunet": (ssl_nnunet.PRETRAINING, ssl_nnunet.FINETUNING),
     "pseudo_dwi": (pseudo_dwi.SYNTHESIS, pseudo_dwi.JUDGE, pseudo_dwi.SEGMENTATION, pseudo_dwi.CHAIN),
 }
-# Those with the largest published differences whose rows are cheap, and what their rows test besides.
-DECLARED: tuple[str, ...] = (
-    "papl_added_unet_aisd",
-    "papl_small_dice",
-    "papl_small_precision",
-    "papl_added_unetpp_aisd",
-    "papl_added_unet_xwhd",
-    "papl_best_clcinet_aisd",
-    "papl_best_sannet_aisd",
-    "papl_alone_inter_intra",
-    "papl_align_unet_aisd",
-    "adn_best_unet3d_dice",
-    "adn_best_deepmedic_dice",
-    "adn_original_images_dice",
-    "adn_filled_in_dice",
-    "adn_filled_in_hd95",
-    "ssl_nnunet_best_scratch_val",
-    "ssl_nnunet_best_scratch_val_3ml",
-    "ssl_nnunet_best_scratch_test",
-    "ssl_nnunet_best_scratch_test_3ml",
-    "ssl_nnunet_best_scratch_hd95",
-    "ssl_nnunet_best_scratch_hd95_3ml",
-    "pseudo_dwi_image_real_dice",
-    "pseudo_dwi_image_frames_dice",
-    "pseudo_dwi_image_maps_dice",
-    "pseudo_dwi_image_maps_hd",
-    "pseudo_dwi_slnet_unet_recall",
-    "pseudo_dwi_slnet_unet_dice",
-    "pseudo_dwi_loss_weights_recall",
-    "pseudo_dwi_loss_weights_dice",
-    "pseudo_dwi_loss_ce_dice",
-    "pseudo_dwi_loss_hardness_dice",
-    "pseudo_dwi_synthesis_l2_ssim",
-    "pseudo_dwi_synthesis_l2_dice",
-    "pseudo_dwi_inputs_mip_ssim",
-    "pseudo_dwi_inputs_mip_dice",
-    "pseudo_dwi_inputs_frames_ssim",
-    "pseudo_dwi_inputs_frames_dice",
-)
 
 
 def recipes(paper: str, sizes: Changes | None = None, profile: Profile = PROFILE) -> dict[str, Recipe]:

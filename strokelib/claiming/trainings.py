@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from strokelib.claiming.sizes import DECLARED
 from strokelib.claims import Claim, all_claims
 from strokelib.errors import ParameterError
 from strokelib.manifest import PAPERS
@@ -74,7 +73,7 @@ def chosen(only: Sequence[str] = (), papers: Sequence[str] = ()) -> tuple[Claim,
     """The claims to train.
 
     Args:
-        only: Their ids; by default those of :data:`strokelib.claiming.sizes.DECLARED`.
+        only: Their ids; by default all that can be tested here.
         papers: Those of these papers alone; by default all.
 
     Raises:
@@ -87,7 +86,8 @@ def chosen(only: Sequence[str] = (), papers: Sequence[str] = ()) -> tuple[Claim,
     if strange := sorted(set(papers) - set(PAPERS)):
         wanted = " or ".join(PAPERS)
         raise ParameterError("paper", found=strange[0], wanted=wanted, next_step="give one of these keys")
-    found = tuple(known[name] for name in (only or DECLARED) if not papers or known[name].paper in papers)
+    names = only or [name for name, claim in known.items() if not why_not(claim)]
+    found = tuple(known[name] for name in names if not papers or known[name].paper in papers)
     for claim in found:
         rows_of(claim)
     return found

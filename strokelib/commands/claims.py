@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def listing(only: tuple[str, ...] = (), papers: tuple[str, ...] = ()) -> str:
-    """Every claim with its rows and the published difference, largest first; those trained by default are marked.
+    """Every claim with its rows and the published difference, largest first.
 
     Args:
         only: Ids of claims; all by default.
@@ -63,11 +63,10 @@ def listing(only: tuple[str, ...] = (), papers: tuple[str, ...] = ()) -> str:
     found.sort(key=lambda one: -abs(claims.published_difference(one).gain))
     lines = []
     for one in found:
-        mark = "*" if one.id in claiming.DECLARED else " "
         why = claiming.why_not(one)
         said = f"not testable here: {why}" if why else f"{one.ours_a} against {one.ours_b} ({one.cohort}, {one.part})"
-        lines.append(f"{mark} {one.id:<38} {claims.published_difference(one).gain:+9.4g} {one.score:<12} {said}")
-    return "\n".join([*lines, "", f"* trained by default ({len(claiming.DECLARED)} claims); others with --only"])
+        lines.append(f"{one.id:<38} {claims.published_difference(one).gain:+9.4g} {one.score:<12} {said}")
+    return "\n".join(lines)
 
 
 def page(table) -> str:
