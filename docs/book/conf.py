@@ -82,6 +82,7 @@ def viewable(app, pagename, templatename, context, doctree):
 def setup(app):
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", docstrings.process, priority=100)  # before napoleon's 500
+    app.connect("autodoc-process-signature", docstrings.signed)
     app.connect("doctree-read", names.resolve)
     app.connect("doctree-read", names.led)
     app.connect("doctree-read", names.described)

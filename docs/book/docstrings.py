@@ -12,6 +12,11 @@ LITERAL = re.compile(r"(``[^`]+``|:\w+:`[^`]+`)")
 STARRED = re.compile(r"(?<![\w*])(\*{1,2})(?=\S)([^*]+?)(?<=\S)\1(?![\w*])")
 
 
+def signed(app, what, name, obj, options, signature, returned):
+    """For `autodoc-process-signature`: `...` for a factory's default; Sphinx cannot read Python's `<factory>`."""
+    return (signature.replace("<factory>", "..."), returned) if signature and "<factory>" in signature else None
+
+
 def process(app, what, name, obj, options, lines: list[str]) -> None:
     """Sphinx's hook: changes the lines in place."""
     lines[:] = converted(lines)

@@ -92,6 +92,15 @@ def test_the_reference_shows_signatures_sources_and_deviations(book):
     assert "{func}" not in text
 
 
+def test_no_signature_shows_the_full_path_of_a_type(book):
+    raw = []
+    for path in (book / "api").glob("*.html"):
+        for line in re.findall(r'<dt class="sig .*?</dt>', path.read_text("utf-8"), flags=re.DOTALL):
+            said = unescape(re.sub(r"<[^>]+>", "", line))
+            raw += [f"{path.name}: {said}"] if "~" in said or "<factory>" in said else []
+    assert raw == []
+
+
 def test_the_pages_are_drawn_without_an_error_and_without_a_network(new_tab, address):
     tab = new_tab()
     formulae = pictures = 0
