@@ -3,7 +3,8 @@
 The size is that of the demo profile, alike for both rows of every claim: one training takes 10 to 90 s on one core.
 Half the steps were tried with one seed and dropped: ADN then found nothing (Dice 0.000), the 3D ResUNet next to nothing
 (0.015). What a claim is found to be at this size holds at this size. A training of the demo with the same seed is taken
-from ``runs/models``, not made again; all claims with three seeds take some 50 minutes of one core besides. A row of the self-supervised paper is one training, not a majority vote of three.
+from ``runs/models``, not made again; all claims with three seeds take some 50 minutes of one core besides. A row of
+the self-supervised paper is one training, not a majority vote of three.
 """
 
 from __future__ import annotations
