@@ -29,6 +29,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+PATIENCE_MS = 90_000  # a browser beside other work on few cores
 HERE = {"127.0.0.1", "localhost"}
 NO_REQUEST = {"data", "blob", "about", "chrome", "devtools"}
 
@@ -105,6 +106,7 @@ def chromium():
 def _watched(context) -> Tab:
     tab = Tab(context.new_page())
     page = tab.page
+    page.set_default_timeout(PATIENCE_MS)
     page.route("**/*", lambda route: route.continue_() if tab.asked(route.request.url) else route.abort())
     page.on("websocket", lambda socket: tab.asked(socket.url.replace("ws", "http", 1)))
     page.on("requestfailed", lambda request: tab.broke_off(request.failure or "", request.url))

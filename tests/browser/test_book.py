@@ -147,7 +147,7 @@ def test_a_phone_s_page_does_not_scroll_sideways_and_its_words_are_large_enough(
 def test_a_word_is_found_and_the_first_hit_leads_to_a_page_that_holds_it(tab, address):
     tab.page.goto(f"{address}/search.html?q=infarct", wait_until="load")
     hits = tab.page.locator("#search-results ul.search > li")
-    hits.nth(5).wait_for(timeout=20_000)  # the hits are shown one after the other
+    hits.nth(5).wait_for(timeout=60_000)  # the hits are shown one after the other
     hits.first.locator("a").first.click()
     tab.page.wait_for_load_state("load")
     assert "infarct" in tab.page.inner_text(".bd-article").lower()
@@ -156,7 +156,7 @@ def test_a_word_is_found_and_the_first_hit_leads_to_a_page_that_holds_it(tab, ad
 
 def test_a_word_that_is_nowhere_is_not_found(tab, address):
     tab.page.goto(f"{address}/search.html?q=qwertzuiopq", wait_until="load")
-    tab.page.get_by_text("did not match any documents").first.wait_for(timeout=20_000)
+    tab.page.get_by_text("did not match any documents").first.wait_for(timeout=60_000)
 
 
 def test_a_book_opened_from_the_disk_draws_its_formulae(new_tab, book):
