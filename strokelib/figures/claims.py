@@ -30,6 +30,9 @@ UNITS = {"1": "gain (fraction)", "relative": "gain (relative to the volume)", "m
 def forest(table: pd.DataFrame, title: str) -> Figure:
     """Our gains with their 95 % intervals, the printed ones and what could have been found, a claim a line.
 
+    A few wide intervals do not squeeze the others: where the widest fifth would take more than a third of the axis they
+    are cut, with an arrow for each end beyond it. Their numbers stand beside them.
+
     Args:
         table: Columns group, rows, score, unit (of :data:`UNITS`), published, effect, low, high, n_patients, n_seeds,
             mde, resolves and verdict, as :func:`strokelib.claims.pages.ledger_table` gives them; each with an effect.
@@ -52,28 +55,36 @@ def forest(table: pd.DataFrame, title: str) -> Figure:
     axes[0, 0].set_title(title, loc="left")
     said = [word for word in OUR_VERDICTS if word in set(table["verdict"])]
     printed = {"color": "black", "marker": "D", "markersize": 4, "linestyle": ""}
+    cut = any(_beyond(block).to_numpy().any() for block in blocks)
+    arrow = {"color": "0.3", "marker": ">", "markersize": 4, "linestyle": ""}
     handles = [
         *(Line2D([], [], color=VERDICT_COLOURS[word], marker="o", markersize=4, label=word) for word in said),
         Line2D([], [], **printed, label="printed gain, above MDE"),
         Line2D([], [], **printed, markerfacecolor="none", label="printed, not above it"),
         Patch(color="0.88", label="± minimum detectable effect (MDE)"),
+        *([Line2D([], [], **arrow, label="ends beyond the axis")] if cut else []),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 4), frameon=False)
     return figure
 
 
 def _block(ax: Axes, block: pd.DataFrame) -> None:
-    place, ticks, headings = 0, [], []
+    place, places, ticks, headings = 0, [], [], []
     for group, lines in block.groupby("group", sort=False):
         ticks.append((place, str(group)))
         headings.append(str(group))
         for line in lines.itertuples():
             place += 1
+            places.append(place)
             ticks.append((place, line.rows if line.score == "dice" else f"{line.rows}, {line.score}"))
             _line(ax, place, line)
         place += 1
-    ends = block[["low", "high", "published"]].abs().to_numpy()
-    reach = 1.12 * max(np.nanmax(ends), 1e-3)
+    reach = _reach(block)
+    for at, line in zip(places, _beyond(block).itertuples(), strict=True):
+        colour = VERDICT_COLOURS[block["verdict"].loc[line.Index]]
+        for beyond, marker, side in ((line.low, "<", -1), (line.high, ">", 1)):
+            if beyond:
+                ax.plot(0.985 * side * reach, at, marker, color=colour, markersize=4, zorder=6)
     ax.axvline(0, color="0.4", linewidth=0.8, zorder=1)
     ax.set(xlim=(-reach, reach), ylim=(place - 0.4, -0.7), xlabel=UNITS[block["unit"].iloc[0]])
     ax.set(yticks=[where for where, _ in ticks], yticklabels=[name for _, name in ticks])
@@ -81,6 +92,20 @@ def _block(ax: Axes, block: pd.DataFrame) -> None:
         label.set(fontsize=SMALL_PT, fontweight="bold" if name in headings else "normal")
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
+
+
+def _reach(block: pd.DataFrame) -> float:
+    """Where the axis of a block ends, on both sides of 0: at the widest interval, or at four fifths of them."""
+    ends, printed = block[["low", "high"]].abs().max(axis=1), block["published"].abs().max()
+    whole, most = (1.12 * max(end, printed, 1e-3) for end in (ends.max(), ends.quantile(0.8)))
+    return float(whole if whole <= 1.5 * most else most)
+
+
+def _beyond(block: pd.DataFrame) -> pd.DataFrame:
+    """Of each claim, in the order drawn, whether its interval goes beyond the axis: columns low and high."""
+    drawn = block.loc[[index for _, lines in block.groupby("group", sort=False) for index in lines.index]]
+    reach = _reach(block)
+    return pd.DataFrame({"low": drawn["low"] < -reach, "high": drawn["high"] > reach})
 
 
 def _line(ax: Axes, place: int, line: tuple) -> None:

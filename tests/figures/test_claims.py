@@ -67,6 +67,21 @@ def test_everything_drawn_lies_within_the_axis(table):
     assert high > 0.03
 
 
+def test_one_wide_interval_is_cut_with_arrows_and_does_not_squeeze_the_others(table):
+    many = pd.concat([table.iloc[:2]] * 4, ignore_index=True)
+    wide = table.iloc[:1].assign(low=-0.9, high=0.8, group="wide")
+    figure = figures.forest(pd.concat([many, wide], ignore_index=True), "papl")
+    ax = figure.axes[0]
+    assert ax.get_xlim()[1] == pytest.approx(1.12 * 0.03)
+    (left,), (right,) = of_kind(ax, "<"), of_kind(ax, ">")
+    assert -left.get_xdata()[0] == right.get_xdata()[0] == pytest.approx(0.985 * 1.12 * 0.03)
+    assert left.get_ydata()[0] == 10  # two headings, eight lines, and it
+    assert "ends beyond the axis" in [text.get_text() for text in figure.legends[0].texts]
+    figure = figures.forest(many, "papl")
+    assert not of_kind(figure.axes[0], "<")
+    assert "ends beyond the axis" not in [text.get_text() for text in figure.legends[0].texts]
+
+
 @pytest.mark.parametrize("spoil", [lambda t: t.iloc[:0], lambda t: t.assign(effect=np.nan)])
 def test_a_claim_without_an_effect_is_refused(table, spoil):
     with pytest.raises(DataError, match="leave out what was not scored"):
