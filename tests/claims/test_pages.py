@@ -93,11 +93,33 @@ def test_the_page_shows_printed_and_ours_apart_and_breaks_no_table(results):
     page = pages.page(pages.ledger_table(results))
     lines = [line for line in page.splitlines() if line.startswith("| ") and "(`" in line]
     assert len(lines) == len(all_claims())
-    assert {line.replace("\\|", "").count("|") for line in lines} == {10}
+    assert {line.replace("\\|", "").count("|") for line in lines} == {8}
     (aligned,) = [line for line in lines if "papl_align_unet_aisd" in line]
-    assert "| +0.029 |" in aligned
-    assert "| +0.020 [+0.010, +0.030] | 52, 3 | **0.015** | supported |" in aligned
+    assert "| dice +0.029 |" in aligned
+    assert (
+        "| +0.020 [+0.010, +0.030], n = 52, 3 seeds | **0.015** | supported | the interval excludes 0; p = 0.01 |"
+        in aligned
+    )
     (distance,) = [line for line in lines if "adn_filled_in_hd95" in line]
-    assert "+1.5 mm [−2.0, +5.0]" in distance
+    assert "| hd95 +0.7 mm |" in distance
+    assert "| +1.5 mm [−2.0, +5.0], n = 52, 3 seeds | 0.0 | inconclusive | the interval holds 0 |" in distance
     (hidden,) = [line for line in lines if "ssl_nnunet_apis_dice" in line]
-    assert "| - | - | - | not testable here |" in hidden
+    assert "| - | - | not testable here | Said to be significant" in hidden
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learnt_a": "no"}, "the first row did not learn; the interval excludes 0; p = 0.01"),
+        ({"learnt_b": "no"}, "the second row did not learn; the interval excludes 0; p = 0.01"),
+        ({"learnt_a": "no", "learnt_b": "no", "p_holm": np.nan}, "neither row learnt; the interval excludes 0"),
+        ({"low": 0.0, "high": 0.0, "effect": 0.0, "resolves": "no"}, "no scan differs"),
+        ({"low": -0.1}, "the interval holds 0"),
+    ],
+)
+def test_why_says_which_row_learnt_and_where_the_interval_lies(results, change, said):
+    table = pages.ledger_table(results)
+    one = table[table["id"] == "papl_align_unet_aisd"].assign(**change)
+    assert pages.why(next(one.itertuples())) == said
+    (shown,) = [line for line in pages.page(one).splitlines() if "papl_align" in line]
+    assert ("| - | supported |" in shown) == (said == "no scan differs")
