@@ -182,12 +182,19 @@ class Session:
         """The settings of what figures and tables show."""
         return replace(self.settings, cohort=self.embedded, data=None) if self.embedded else self.settings
 
-    def footer(self, status: str = "") -> str:
-        """The line below each figure: what it was made from, and its status where it has one."""
+    def footer(self, status: str = "", *, cohort: str = "", seed: str = "") -> str:
+        """The line below each figure: what it was made from, and its status where it has one.
+
+        Args:
+            status: Of the rows shown.
+            cohort: Which cohorts it shows, where they are not the run's one.
+            seed: Which seeds it shows, where they are not the run's one.
+        """
         s = self.shown
         kind = "embedded cohort" if s.data is None else "user's data, cohort"
+        of, seeds = cohort or s.cohort, seed or s.seed
         said = f" · status: {status}" if status else ""
-        return f"{kind} {s.cohort} · profile {s.profile.value} · seed {s.seed}{said} · not for clinical use"
+        return f"{kind} {of} · profile {s.profile.value} · seed {seeds}{said} · not for clinical use"
 
     def _sidecar(self, path: Path, inputs: dict[str, str] | None, facts: dict[str, Any]) -> None:
         record = self.provenance(inputs, sha256={path.name: sha256(path)}, **facts)
@@ -200,16 +207,18 @@ class Session:
             figure: A matplotlib figure.
             name: Name below ``figures/`` without suffix, e.g. ``papl/fig05_salience``.
             inputs: Name -> SHA-256 (or cache key) of what the figure was drawn from.
-            facts: Further plain values for the sidecar, e.g. ``status="1 seed"``.
+            facts: Further plain values for the sidecar, e.g. ``status="1 seed"``; ``cohort`` and ``seed`` stand in
+                place of the run's where a figure shows others.
 
         Returns:
             The file's name relative to the figures folder (no path of this machine).
         """
         target = self.figures / f"{name}.png"
+        said = {name: str(facts[name]) for name in ("status", "cohort", "seed") if name in facts}
         label = figure.text(
             1.0,
             -0.005,
-            self.footer(facts.get("status", "")),
+            self.footer(**said),
             ha="right",
             va="top",
             fontsize=6,

@@ -130,6 +130,18 @@ def test_the_same_figure_has_the_same_bytes_and_carries_footer_and_sidecar(sessi
     assert "not for clinical use" in session.footer()
 
 
+def test_a_figure_of_other_cohorts_and_seeds_says_so(session, monkeypatch):
+    said = []
+    whole = repro.Session.footer
+    monkeypatch.setattr(
+        repro.Session, "footer", lambda self, *a, **how: said.append(whole(self, *a, **how)) or said[-1]
+    )
+    name = session.save_figure(_figure(), "start_here/several", cohort="aisd, xwhd", seed="0 to 4", status="1 seed")
+    assert said == ["embedded cohort aisd, xwhd · profile smoke · seed 0 to 4 · status: 1 seed · not for clinical use"]
+    record = json.loads((session.figures / f"{name}.json").read_text())
+    assert (record["cohort"], record["seed"]) == ("aisd, xwhd", "0 to 4")
+
+
 def test_saving_a_figure_leaves_the_figure_as_it_was(session):
     figure = _figure()
     session.save_figure(figure, "start_here/line")

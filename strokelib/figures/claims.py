@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from strokelib.claims.pages import OUR_VERDICTS, PRINTED_VERDICTS, signed
 from strokelib.errors import DataError
@@ -87,6 +88,7 @@ def _block(ax: Axes, block: pd.DataFrame) -> None:
                 ax.plot(0.985 * side * reach, at, marker, color=colour, markersize=4, zorder=6)
     ax.axvline(0, color="0.4", linewidth=0.8, zorder=1)
     ax.set(xlim=(-reach, reach), ylim=(place - 0.4, -0.7), xlabel=UNITS[block["unit"].iloc[0]])
+    ax.xaxis.set_major_locator(MaxNLocator(7, symmetric=True))
     ax.set(yticks=[where for where, _ in ticks], yticklabels=[name for _, name in ticks])
     for label, (_, name) in zip(ax.get_yticklabels(), ticks, strict=True):
         label.set(fontsize=SMALL_PT, fontweight="bold" if name in headings else "normal")
