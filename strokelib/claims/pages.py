@@ -126,6 +126,17 @@ def status_of(results: pd.DataFrame) -> str:
     return "1 seed" if (scored["n_seeds"] < 2).any() else "done"
 
 
+def made_of(scores: pd.DataFrame, status: str) -> dict[str, str]:
+    """Which cohorts and seeds stand behind a picture, as its footer and sidecar say it.
+
+    Args:
+        scores: From :func:`strokelib.claims.scores`, of what is shown, trained rows alone.
+        status: Of the rows shown.
+    """
+    cohorts = ", ".join(sorted(set(scores["cohort"])))
+    return {"cohort": cohorts, "seed": f"0 to {scores['seed'].max()}", "status": status}
+
+
 def page(table: pd.DataFrame) -> str:
     """All claims as Markdown, a block a paper.
 

@@ -89,6 +89,11 @@ def test_the_status_is_that_of_the_weakest_row(results, change, status):
     assert pages.status_of(results) == status
 
 
+def test_a_picture_names_the_cohorts_and_seeds_behind_it():
+    scores = pd.DataFrame({"cohort": ["xwhd", "aisd", "xwhd"], "seed": [0, 4, 2]})
+    assert pages.made_of(scores, "done") == {"cohort": "aisd, xwhd", "seed": "0 to 4", "status": "done"}
+
+
 def test_the_page_shows_printed_and_ours_apart_and_breaks_no_table(results):
     page = pages.page(pages.ledger_table(results))
     lines = [line for line in page.splitlines() if line.startswith("| ") and "(`" in line]
